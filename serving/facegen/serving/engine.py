@@ -1,4 +1,4 @@
-"""What runs a model: one small protocol, implemented on ONNX Runtime here and on remote servers later."""
+"""What runs a model: one small protocol, implemented on ONNX Runtime here and by remote servers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,11 +63,11 @@ class Engine(Protocol):
 
         Args:
             model: The model's name.
-            inputs: For every input of the model an array (rows, *shape) of its dtype; at least one row,
-                more than `max_batch_size` allowed.
+            inputs: For every input of the model an array (rows, *shape) of its dtype; at least one
+                row, more than `max_batch_size` allowed.
             version: The version; empty means the newest ready one.
-            timeout_s: Seconds until the answer is of no use; None waits for ever. Cancelling the awaiting
-                task drops rows that have not begun to run.
+            timeout_s: Seconds until the answer is of no use; None waits for ever. Cancelling the
+                awaiting task drops rows that have not begun to run.
 
         Returns:
             Every output of the model, (rows, *shape), row i from row i of the inputs.
