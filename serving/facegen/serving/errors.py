@@ -3,6 +3,12 @@
 FacegenError
 └── ServingError
     ├── InputError              a request that can never succeed, with its field
+    │   ├── UnknownFamilyError      a request for a family or version that is not served
+    │   ├── LatentSizeError         a latent of the wrong length
+    │   ├── PictureError            bytes that are no picture, or a broken one
+    │   └── PictureSizeError        a picture of more pixels than allowed
+    ├── CapabilityError         a request that this family can never fulfil
+    ├── ServerError             a server that cannot start
     ├── ModelNotFoundError      no such model, family or version here
     ├── QueueFullError          too many rows wait; retry after `retry_after_s`
     ├── DeadlineError           the timeout passed before the answer
@@ -18,15 +24,21 @@ from pathlib import Path
 from facegen.errors import FacegenError
 
 __all__ = [
+    "CapabilityError",
     "DeadlineError",
     "DeviceError",
     "EngineClosedError",
     "InferenceError",
     "InputError",
+    "LatentSizeError",
     "ModelNotFoundError",
+    "PictureError",
+    "PictureSizeError",
     "QueueFullError",
     "RepositoryError",
+    "ServerError",
     "ServingError",
+    "UnknownFamilyError",
 ]
 
 
@@ -44,6 +56,47 @@ class InputError(ServingError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+
+
+class UnknownFamilyError(InputError):
+    """A request names a family, or a version of one, that is not served."""
+
+    def __init__(self, field: str, wanted: str, *, available: Sequence[str]) -> None:
+        served = ", ".join(available) or "none"
+        super().__init__(field, f'no "{wanted}" is served; served: {served}')
+
+
+class LatentSizeError(InputError):
+    """A latent has the wrong number of values."""
+
+    def __init__(self, field: str, family: str, *, expected: int, got: int) -> None:
+        super().__init__(field, f'has {got} values, family "{family}" needs {expected}')
+
+
+class PictureError(InputError):
+    """Bytes that are no picture of a known format, or a broken or truncated one."""
+
+
+class PictureSizeError(InputError):
+    """A picture has more pixels than are decoded; found from its header."""
+
+    def __init__(self, field: str, *, limit: int, size_px: tuple[int, int] | None = None) -> None:
+        size = f"of {size_px[0]} x {size_px[1]} pixels " if size_px else ""
+        super().__init__(field, f"is a picture {size}above the limit of {limit} pixels; reduce it")
+
+
+class CapabilityError(ServingError):
+    """A family lacks the graph that a request needs; another family may have it."""
+
+    def __init__(self, family: str, lacking: str) -> None:
+        super().__init__(f'family "{family}" has no {lacking}; ListModels tells what others have')
+
+
+class ServerError(ServingError):
+    """The server cannot start as configured."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
 
 
 class ModelNotFoundError(ServingError):

@@ -1,0 +1,162 @@
+"""Reads uploaded pictures: header first, then only as many pixels as the model's view needs."""
+
+import io
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from facegen.serving.errors import PictureError, PictureSizeError
+from facegen.serving.imaging.cropping import CropSquare, square_of
+
+__all__ = ["PictureLimits", "Upload", "read_view"]
+
+# Formats whose decoders Pillow carries itself and that browsers and phones make; found by content.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# What Pillow's decoders raise on broken files.
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
+    *(NotImplementedError, struct.error, zlib.error),
+)
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# EXIF orientations 5 to 8 exchange width and height (EXIF 2.3, tag 0x0112).
+_ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+# A JPEG decoder that leaves out fine detail must leave twice what the view shows, or it would blur.
+_DRAFT_MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """What an uploaded picture may cost.
+
+    Attributes:
+        max_pixels: The most pixels of one picture, checked before it is decoded.
+    """
+
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture as it was sent.
+
+    Attributes:
+        data: The encoded file, or raw uint8 pixels if `shape` is given.
+        field: Its field in the request, for example `images[3].data`.
+        shape: (H, W, C) of raw pixels.
+    """
+
+    data: bytes
+    field: str
+    shape: tuple[int, int, int] | None = None
+
+
+def read_view(
+    upload: Upload,
+    crop: CropSquare,
+    *,
+    shape: tuple[int, int, int],
+    limits: PictureLimits,
+) -> NDArray[np.uint8]:
+    """Decode a picture and give the square of it that a model sees, reduced with antialiasing.
+
+    The picture is turned upright by its EXIF orientation; transparency is laid over white.
+
+    Args:
+        upload: The picture.
+        crop: Which square of the upright picture.
+        shape: (H, W, C) of the model's pictures, C 1 or 3.
+        limits: What is refused before decoding.
+
+    Returns:
+        (H, W, C).
+
+    Raises:
+        PictureError: Not a picture, truncated or of an unknown format. Never right.
+        PictureSizeError: More pixels than allowed. Never right.
+        InputError: The crop does not lie inside. Never right.
+    """
+    height, width, channels = shape
+    picture, orientation = _open(upload, limits)
+    with picture:
+        size_px = picture.size[::-1] if orientation in _SIDEWAYS else picture.size
+        square = square_of(crop, size_px, field=upload.field)
+        detail = _DRAFT_MARGIN * max(height, width) / (square[2] - square[0])
+        upright = _load(picture, orientation, detail, upload.field)
+        # A reduced JPEG has its square elsewhere, between pixels.
+        scale_x, scale_y = upright.width / size_px[0], upright.height / size_px[1]
+        left, right = square[0] * scale_x, square[2] * scale_x
+        top, bottom = square[1] * scale_y, square[3] * scale_y
+        x, y = math.floor(left), math.floor(top)
+        part = upright.crop((x, y, math.ceil(right), math.ceil(bottom)))
+        view = _flatten(part, "L" if channels == 1 else "RGB").resize(
+            (width, height),
+            Image.Resampling.BICUBIC,
+            box=(left - x, top - y, right - x, bottom - y),
+        )
+    return np.asarray(view).reshape(shape)
+
+
+def _open(upload: Upload, limits: PictureLimits) -> tuple[Image.Image, int]:
+    """Read a picture's header: the picture, not yet decoded, and its EXIF orientation."""
+    if not upload.data:
+        raise PictureError(upload.field, "is empty; send a picture's bytes")
+    if upload.shape is not None:
+        pixels = np.frombuffer(upload.data, np.uint8).reshape(upload.shape)
+        return Image.fromarray(pixels[..., 0] if upload.shape[2] == 1 else pixels), 1
+    try:
+        picture = Image.open(io.BytesIO(upload.data), formats=_FORMATS)
+    except _BOMB as error:
+        raise PictureSizeError(upload.field, limit=limits.max_pixels) from error
+    except _BROKEN as error:
+        kinds = ", ".join(_FORMATS)
+        raise PictureError(
+            upload.field,
+            f"is not a picture that can be read ({kinds}); its header is unknown or broken",
+        ) from error
+    if picture.width * picture.height > limits.max_pixels:
+        raise PictureSizeError(upload.field, limit=limits.max_pixels, size_px=picture.size)
+    try:
+        return picture, picture.getexif().get(_ORIENTATION_TAG, 1)
+    except _BROKEN:
+        return picture, 1  # The pixels may be sound where the camera's notes are not.
+
+
+def _load(picture: Image.Image, orientation: int, detail: float, field: str) -> Image.Image:
+    """Decode a picture and turn it upright.
+
+    Args:
+        picture: The opened picture.
+        orientation: Its EXIF orientation, 1 to 8.
+        detail: The scale at which its pixels are needed; below 1 a JPEG may be decoded smaller.
+        field: Its field, for the error.
+
+    Returns:
+        The whole picture, no smaller than `detail` times its size.
+    """
+    try:
+        if detail < 1:
+            width_px, height_px = picture.size
+            picture.draft(None, (math.ceil(width_px * detail), math.ceil(height_px * detail)))
+        picture.load()
+        return picture if orientation == 1 else ImageOps.exif_transpose(picture)
+    except _BROKEN as error:
+        raise PictureError(
+            field, f"is a broken or truncated {picture.format} file ({error}); send it whole"
+        ) from error
+
+
+def _flatten(picture: Image.Image, mode: str) -> Image.Image:
+    """Convert any picture to 8-bit grey or RGB, transparency laid over white."""
+    if picture.mode.startswith("I"):
+        # 16-bit grey: Pillow's own conversion clips where it should scale.
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture if picture.mode == mode else picture.convert(mode)
