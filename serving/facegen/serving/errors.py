@@ -15,6 +15,7 @@ FacegenError
     ├── EngineClosedError       shutting down; retry elsewhere
     ├── InferenceError          the runtime failed on these rows
     ├── RepositoryError         a model repository that cannot be served
+    ├── FamilyError             models of a family that do not fit together
     └── DeviceError             a device that was asked for and is not there
 """
 
@@ -28,6 +29,7 @@ __all__ = [
     "DeadlineError",
     "DeviceError",
     "EngineClosedError",
+    "FamilyError",
     "InferenceError",
     "InputError",
     "LatentSizeError",
@@ -166,6 +168,13 @@ class RepositoryError(ServingError):
     def __init__(self, path: Path, problem: str, remedy: str) -> None:
         super().__init__(f"{path}: {problem}; {remedy}")
         self.path = path
+
+
+class FamilyError(ServingError):
+    """Models of a family whose parameters are missing, wrong or contradict each other."""
+
+    def __init__(self, family: str, problem: str) -> None:
+        super().__init__(f'family "{family}": {problem}; export it again')
 
 
 class DeviceError(ServingError):
