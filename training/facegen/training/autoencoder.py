@@ -1,0 +1,200 @@
+"""The convolutional autoencoder and its variational form, at any latent size and widths."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+__all__ = [
+    "Autoencoder",
+    "AutoencoderConfig",
+    "AutoencoderOutput",
+    "Decoder",
+    "Encoder",
+    "Posterior",
+    "reparameterize",
+]
+
+_LOGVAR_LIMIT = 10.0
+"""exp(±10) spans every posterior seen in training and keeps float16 and the KL finite."""
+
+
+class AutoencoderConfig(BaseModel):
+    """What a model is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["vae", "autoencoder"] = "vae"
+    """vae: posteriors and a prior; autoencoder: one latent per picture."""
+    image_size: int = Field(default=64, ge=4)
+    """Height and width in pixels; a multiple of 2 to the number of widths."""
+    channels: Literal[1, 3] = 3
+    """3 for RGB, 1 for grey."""
+    latent_size: int = Field(default=128, ge=1)
+    """Values in a latent."""
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    """Channels of the encoder's stages; the decoder has the same in reverse."""
+    activation: Literal["silu", "leaky-relu"] = "silu"
+    """The nonlinearity after every normalisation."""
+
+
+class Posterior(NamedTuple):
+    """What the encoder says of a picture: N(mu, exp(logvar)), or mu alone."""
+
+    mu: Tensor
+    logvar: Tensor | None
+
+
+class AutoencoderOutput(NamedTuple):
+    """What one pass gives: reconstruction (B, C, H, W), unclamped, posterior, and latent (B, Z)."""
+
+    reconstruction: Tensor
+    posterior: Posterior
+    latent: Tensor
+
+
+def reparameterize(posterior: Posterior, noise: Tensor | None) -> Tensor:
+    """Draw latents from posteriors: mu + sigma · noise.
+
+    Kingma & Welling (2014), https://arxiv.org/abs/1312.6114, section 2.4.
+
+    Args:
+        posterior: Means and logarithms of variances, (B, Z).
+        noise: Standard normal, (B, Z); None gives the means.
+
+    Returns:
+        (B, Z); the means where there are no variances.
+    """
+    if noise is None or posterior.logvar is None:
+        return posterior.mu
+    return posterior.mu + torch.exp(0.5 * posterior.logvar) * noise
+
+
+def _activation(config: AutoencoderConfig) -> nn.Module:
+    return nn.SiLU() if config.activation == "silu" else nn.LeakyReLU(0.2)
+
+
+def _down(inputs: int, outputs: int, config: AutoencoderConfig) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(outputs),
+        _activation(config),
+    )
+
+
+def _up_convolution(inputs: int, outputs: int, *, bias: bool) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(
+        inputs, outputs, kernel_size=3, stride=2, padding=1, output_padding=1, bias=bias
+    )
+
+
+class Encoder(nn.Module):
+    """Pictures to posteriors: a strided convolution a width, then a linear layer each for mu and logvar.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        sizes = (config.channels, *config.widths)
+        self.stages = nn.Sequential(
+            *(_down(a, b, config) for a, b in zip(sizes, sizes[1:], strict=False))
+        )
+        side = config.image_size
+        for _ in config.widths:
+            side = side // 2 + 1  # kernel 4, stride 2, padding 2: 64 → 33 → 17 → 9 → 5 → 3
+        features = config.widths[-1] * side * side
+        self.mu = nn.Linear(features, config.latent_size)
+        self.logvar = nn.Linear(features, config.latent_size) if config.kind == "vae" else None
+
+    def forward(self, x: Tensor) -> Posterior:
+        """Encode pictures.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+
+        Returns:
+            Means and, for a VAE, logarithms of variances, (B, Z) each.
+        """
+        x = self.stages(x - 0.5)  # (B, 512, 3, 3)
+        x = x.flatten(1)  # (B, 4608)
+        mu = self.mu(x)  # (B, Z)
+        if self.logvar is None:
+            return Posterior(mu, None)
+        return Posterior(mu, self.logvar(x).clamp(-_LOGVAR_LIMIT, _LOGVAR_LIMIT))
+
+
+class Decoder(nn.Module):
+    """Latents to pictures: a linear layer, then a strided transposed convolution a width.
+
+    Nothing stands between the linear layer and the first convolution, so that an export can fold the two.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.side = config.image_size // 2 ** len(config.widths)
+        self.width = config.widths[-1]
+        self.linear = nn.Linear(config.latent_size, self.width * self.side * self.side)
+        widths = config.widths[::-1]
+        stages: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            stages += [
+                _up_convolution(inputs, outputs, bias=False),
+                nn.BatchNorm2d(outputs),
+                _activation(config),
+            ]
+        self.stages = nn.Sequential(
+            *stages, _up_convolution(widths[-1], config.channels, bias=True)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode latents.
+
+        Args:
+            z: (B, Z).
+
+        Returns:
+            (B, C, H, W): about [0, 1], not clamped.
+        """
+        x = self.linear(z)  # (B, 512 · 2 · 2)
+        x = x.unflatten(1, (self.width, self.side, self.side))  # (B, 512, 2, 2)
+        x = self.stages(x)  # (B, C, H, W)
+        return x + 0.5
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        step = 2 ** len(config.widths)
+        if config.image_size % step:
+            raise ValueError(
+                f"image_size is {config.image_size}, {len(config.widths)} widths need a multiple of {step}"
+            )
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> AutoencoderOutput:
+        """Reconstruct pictures.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+            noise: Standard normal, (B, Z); None reconstructs from the means.
+
+        Returns:
+            Reconstructions, posteriors and the latents that were decoded.
+        """
+        posterior = self.encoder(x)
+        z = reparameterize(posterior, noise)
+        return AutoencoderOutput(self.decoder(z), posterior, z)

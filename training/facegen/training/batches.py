@@ -1,0 +1,101 @@
+"""Batches of uint8 pictures: a seeded order, whole batches at once, no worker processes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from facegen.training.randomness import generator
+
+__all__ = ["BatchOrder", "augment", "batch_loader"]
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Indices of each batch of an epoch, in an order that depends on (seed, epoch) alone.
+
+    Lightning calls `set_epoch` before every epoch, after a resume too.
+
+    Args:
+        count: Pictures in the data set.
+        batch_size: Pictures in a batch, cut to the data set's size.
+        seed: The run's seed; None keeps the data set's order and the last incomplete batch.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int | None) -> None:
+        self.count = count
+        self.batch_size = min(batch_size, count)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.seed is None:
+            return -(-self.count // self.batch_size)
+        return self.count // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.seed is None:
+            order = torch.arange(self.count)
+        else:
+            order = torch.randperm(self.count, generator=generator(self.seed, "order", self.epoch))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+
+class _Pictures(Dataset[Tensor]):
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self.pixels = torch.from_numpy(pixels)
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        return self.pixels[indices]
+
+
+def batch_loader(
+    pixels: NDArray[np.uint8], batch_size: int, *, seed: int | None = None
+) -> DataLoader[Tensor]:
+    """Load batches (B, H, W, C) uint8 from an array.
+
+    Args:
+        pixels: (N, H, W, C) uint8, in memory or mapped from disk.
+        batch_size: Pictures in a batch.
+        seed: Shuffles and drops the last incomplete batch; None does neither.
+
+    Returns:
+        A loader in this process: indexing an array is far cheaper than a training step.
+    """
+    order = BatchOrder(len(pixels), batch_size, seed=seed)
+    return DataLoader(_Pictures(pixels), sampler=order, batch_size=None)
+
+
+def augment(pictures: Tensor, *, flip: bool, shift_px: int, random: torch.Generator) -> Tensor:
+    """Mirror half of a batch and move each picture a little.
+
+    Args:
+        pictures: (B, H, W, C) uint8.
+        flip: Mirror each picture with probability one half.
+        shift_px: Most pixels to move along each axis; edges are repeated.
+        random: Decides; on the pictures' device.
+
+    Returns:
+        (B, H, W, C) uint8.
+    """
+    count, height, width, _ = pictures.shape
+    device = pictures.device
+    if flip:
+        mirrored = torch.rand(count, generator=random, device=device) < 0.5
+        pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
+    if shift_px:
+        shifts = torch.randint(
+            -shift_px, shift_px + 1, (2, count, 1), generator=random, device=device
+        )
+        rows = (torch.arange(height, device=device) + shifts[0]).clamp(0, height - 1)  # (B, H)
+        columns = (torch.arange(width, device=device) + shifts[1]).clamp(0, width - 1)  # (B, W)
+        which = torch.arange(count, device=device)[:, None, None]
+        pictures = pictures[which, rows[:, :, None], columns[:, None, :]]
+    return pictures

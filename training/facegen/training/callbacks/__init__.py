@@ -1,0 +1,9 @@
+"""What happens around training: averages, pictures, history, guards."""
+
+from facegen.training.callbacks.averaging import MovingAverage
+from facegen.training.callbacks.finite import FiniteGuard
+from facegen.training.callbacks.history import History
+from facegen.training.callbacks.pictures import Pictures
+from facegen.training.callbacks.record import Record
+
+__all__ = ["FiniteGuard", "History", "MovingAverage", "Pictures", "Record"]

@@ -1,0 +1,95 @@
+"""Every epoch's numbers, in the checkpoint and in metrics.csv, and the curves drawn from them."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+
+__all__ = ["History", "draw_curves"]
+
+_PANELS = (
+    ("loss", "Loss"),
+    ("reconstruction", "Reconstruction"),
+    ("kl", "KL divergence, nats"),
+    ("psnr", "PSNR of validation pictures, dB"),
+)
+
+
+class History(Callback):
+    """Keeps one row of metrics an epoch.
+
+    Its rows travel in the checkpoint, so that a resumed run's file and curves have every epoch once.
+    Lightning's CSVLogger would delete the earlier rows on a resume.
+
+    Args:
+        table: Where metrics.csv goes.
+        picture: Where the curves go when training ends.
+    """
+
+    def __init__(self, table: Path, picture: Path) -> None:
+        self.table = table
+        self.picture = picture
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row and rewrite the table."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
+        self.rows = [r for r in self.rows if r["epoch"] < trainer.current_epoch] + [row]
+        names = sorted({name for r in self.rows for name in r}, key=_column)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self.table.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.table.with_suffix(".tmp")
+        temporary.write_text(text.getvalue(), "utf-8")
+        temporary.replace(self.table)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves."""
+        draw_curves(self.rows, self.picture)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows back from a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
+    """Draw train and validation curves, reconstruction and KL apart.
+
+    Args:
+        rows: One an epoch: "epoch" and "train/…" or "validation/…" values.
+        path: The PNG to write.
+    """
+    names = {name for row in rows for name in row}
+    panels = [(key, title) for key, title in _PANELS if _drawn(key, names, rows)]
+    figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
+    for index, (key, title) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), index)
+        for split, color in (("train", "tab:blue"), ("validation", "tab:orange")):
+            points = [(r["epoch"] + 1, r[f"{split}/{key}"]) for r in rows if f"{split}/{key}" in r]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, label=split, marker=".")
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _drawn(key: str, names: set[str], rows: list[dict[str, float]]) -> bool:
+    if key == "kl":  # an autoencoder has none
+        return any(row.get("train/kl") for row in rows)
+    return bool({f"train/{key}", f"validation/{key}"} & names)
+
+
+def _column(name: str) -> tuple[int, str]:
+    return {"epoch": 0, "step": 1}.get(name, 2), name

@@ -1,0 +1,166 @@
+"""Decoded pictures on disk: one uint8 array a data set and size, so that JPEG is decoded once."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from facegen.training.data.dataset import SPLITS, Dataset, Picture
+from facegen.training.data.decoding import decode_picture
+from facegen.training.errors import DatasetError
+
+__all__ = ["DecodedPictures", "decode_dataset"]
+
+_VERSION = 1
+_NAMED_COUNT = 10
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPictures:
+    """A data set's pixels.
+
+    Attributes:
+        pixels: (N, H, W, C) uint8, mapped from disk; the splits follow one another in the order of SPLITS.
+        kept: For each row, the index of its picture in the data set.
+        corrupt: Names of files that could not be decoded.
+        dropped_count: Exact copies and flat pictures that were left out.
+    """
+
+    pixels: NDArray[np.uint8]
+    kept: tuple[int, ...]
+    corrupt: tuple[str, ...]
+    dropped_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    kept: tuple[int, ...]
+    corrupt: tuple[str, ...]
+    dropped_count: int
+
+
+def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedPictures:
+    """Decode a data set, or map what was decoded before.
+
+    The cache lies in `.facegen-cache` beside the data, or in $XDG_CACHE_HOME/facegen where that cannot be
+    written. Files that do not decode are left out, counted and named in a warning.
+
+    Args:
+        dataset: The pictures.
+        size_px: Side of the square they are reduced to.
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        The pixels and what became of each picture.
+
+    Raises:
+        DatasetError: No picture could be decoded.
+    """
+    facts = (_VERSION, dataset.fingerprint(), dataset.crop, dataset.distinct, size_px, channels)
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    stem = _cache_folder(dataset.root) / f"{dataset.name}-{size_px}x{size_px}x{channels}-{key}"
+    array_path, entry_path = Path(f"{stem}.npy"), Path(f"{stem}.json")
+    if not (array_path.is_file() and entry_path.is_file()):
+        pixels, entry = _decode(dataset, size_px, channels)
+        _write_atomically(array_path, pixels)
+        _write_atomically(entry_path, json.dumps(asdict(entry)).encode())
+    entry = _Entry(**json.loads(entry_path.read_text("utf-8")))
+    if entry.corrupt:
+        named = ", ".join(entry.corrupt[:_NAMED_COUNT])
+        more = "" if len(entry.corrupt) <= _NAMED_COUNT else " …"
+        _log.warning(
+            "corrupt pictures skipped count=%d files=%s%s", len(entry.corrupt), named, more
+        )
+    # Copy-on-write, because torch wants a writable array; the file itself never changes.
+    mapped = np.load(array_path, mmap_mode="c")
+    return DecodedPictures(mapped, tuple(entry.kept), tuple(entry.corrupt), entry.dropped_count)
+
+
+def _decode(dataset: Dataset, size_px: int, channels: int) -> tuple[NDArray[np.uint8], _Entry]:
+    pictures = dataset.pictures
+
+    def decode(picture: Picture) -> NDArray[np.uint8] | None:
+        try:
+            return decode_picture(picture, size_px=size_px, channels=channels, crop=dataset.crop)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        decoded = list(
+            track(
+                pool.map(decode, pictures),
+                description=f"Decoding {dataset.name}",
+                total=len(pictures),
+                console=Console(stderr=True),
+                transient=True,
+            )
+        )
+    corrupt = tuple(p.name for p, d in zip(pictures, decoded, strict=True) if d is None)
+    # Evaluation splits keep their copy of a picture that training has too.
+    order = sorted(
+        (i for i, d in enumerate(decoded) if d is not None),
+        key=lambda i: -SPLITS.index(pictures[i].split),
+    )
+    kept = _distinct(decoded, order) if dataset.distinct else order
+    kept = sorted(kept, key=lambda i: (SPLITS.index(pictures[i].split), i))
+    rows = [row for i in kept if (row := decoded[i]) is not None]
+    if not rows:
+        raise DatasetError(
+            dataset.name,
+            looked_for=f"a readable picture among {len(pictures)}",
+            where=dataset.root,
+            remedy="Unpack the archive again.",
+        )
+    return np.stack(rows), _Entry(tuple(kept), corrupt, len(order) - len(kept))
+
+
+def _distinct(decoded: Sequence[NDArray[np.uint8] | None], order: Sequence[int]) -> list[int]:
+    seen: set[bytes] = set()
+    kept = []
+    for index in order:
+        pixels = decoded[index]
+        assert pixels is not None
+        digest = hashlib.sha256(pixels.tobytes()).digest()
+        if digest in seen or pixels.min() == pixels.max():
+            continue
+        seen.add(digest)
+        kept.append(index)
+    return kept
+
+
+def _cache_folder(root: Path) -> Path:
+    beside = root / ".facegen-cache"
+    try:
+        beside.mkdir(exist_ok=True)
+        if os.access(beside, os.W_OK):
+            return beside
+    except OSError:
+        pass
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "facegen"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_atomically(path: Path, content: NDArray[np.uint8] | bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            np.save(file, content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)

@@ -1,0 +1,96 @@
+"""What training refuses, and what to do about it.
+
+FacegenError
+└── TrainingError
+    ├── ConfigurationError    a preset, a TOML file or a --set that does not fit
+    ├── DatasetError          a data set that is missing, broken or empty
+    ├── NonFiniteError        a loss or gradient that is not a number
+    └── RunError              a run folder that cannot be read, resumed or overwritten
+"""
+
+from pathlib import Path
+
+from facegen.errors import FacegenError
+
+__all__ = [
+    "ConfigurationError",
+    "DatasetError",
+    "NonFiniteError",
+    "RunError",
+    "TrainingError",
+]
+
+
+class TrainingError(FacegenError):
+    """The root of this part's errors."""
+
+
+class ConfigurationError(TrainingError):
+    """A configuration does not fit its schema; never right until it is changed.
+
+    Args:
+        source: Where it came from: a preset's name, a file or "--set".
+        problem: What is wrong, with the key and the value, and what would be right.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source = source
+        self.problem = problem
+
+
+class DatasetError(TrainingError):
+    """A data set is not there or cannot be used; right once the files are in place.
+
+    Args:
+        name: The data set's name.
+        looked_for: What was expected on disk and not found.
+        where: The folder that was searched.
+        remedy: How to get or repair it.
+    """
+
+    def __init__(self, name: str, *, looked_for: str, where: Path, remedy: str) -> None:
+        super().__init__(
+            f"{name}: looked for {looked_for} in {where} and did not find it. {remedy}"
+        )
+        self.name = name
+        self.looked_for = looked_for
+        self.where = where
+        self.remedy = remedy
+
+
+class NonFiniteError(TrainingError):
+    """Training met a loss or gradient that is not finite, before it reached the weights.
+
+    Args:
+        what: "loss" or "gradient norm".
+        value: The value, NaN or an infinity.
+        epoch: The epoch, from 0.
+        step: The optimiser step, from 0.
+        checkpoint: The last good checkpoint, or None when the first epoch had not ended.
+    """
+
+    def __init__(
+        self, what: str, value: float, *, epoch: int, step: int, checkpoint: Path | None
+    ) -> None:
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint exists"
+        super().__init__(
+            f"{what} is {value} at step {step} of epoch {epoch}; {kept}. "
+            "Try a lower optimizer.learning_rate or optimizer.gradient_clip_norm, or precision 32."
+        )
+        self.step = step
+        self.epoch = epoch
+        self.checkpoint = checkpoint
+
+
+class RunError(TrainingError):
+    """A run folder cannot be read, resumed or overwritten.
+
+    Args:
+        folder: The run folder.
+        problem: What is wrong with it and what to do.
+    """
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        super().__init__(f"run {folder}: {problem}")
+        self.folder = folder

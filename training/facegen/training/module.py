@@ -1,0 +1,157 @@
+"""The Lightning module: a model, its objective and its optimiser."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from facegen.training.autoencoder import Autoencoder, AutoencoderOutput
+from facegen.training.batches import augment
+from facegen.training.config import LossConfig, OptimizerConfig, TrainConfig
+from facegen.training.losses import (
+    gaussian_nll,
+    kl_divergence,
+    optimal_log_sigma,
+    squared_error,
+)
+from facegen.training.randomness import generator
+
+__all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
+
+
+class LossTerms(NamedTuple):
+    """The objective and its parts, means over a batch of sums over an image."""
+
+    total: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    sigma: Tensor
+
+
+def objective(outputs: AutoencoderOutput, x: Tensor, config: LossConfig) -> LossTerms:
+    """The loss of a batch.
+
+    Args:
+        outputs: What the model made of the batch.
+        x: The batch, (B, C, H, W) in [0, 1].
+        config: The terms and their weights.
+
+    Returns:
+        Scalars: nats where the variance is learned, squared intensities plus beta · nats otherwise.
+        `sigma` is the output deviation, root of the mean squared error.
+    """
+    log_sigma = optimal_log_sigma(outputs.reconstruction, x)
+    if config.reconstruction == "sigma":
+        reconstruction = gaussian_nll(outputs.reconstruction, x, log_sigma).mean()
+    else:
+        reconstruction = squared_error(outputs.reconstruction, x).mean()
+    mu, logvar = outputs.posterior
+    kl = mu.new_zeros(()) if logvar is None else kl_divergence(mu.float(), logvar.float()).mean()
+    total = reconstruction if config.reconstruction == "mse" else reconstruction + config.beta * kl
+    return LossTerms(total, reconstruction, kl, log_sigma.exp())
+
+
+def to_input(pictures: Tensor, *, channels_last: bool = True) -> Tensor:
+    """Turn (B, H, W, C) uint8 into (B, C, H, W) float32 in [0, 1]."""
+    x = pictures.permute(0, 3, 1, 2).float().div_(255)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return x.contiguous(memory_format=order)
+
+
+class AutoencoderModule(LightningModule):
+    """Trains an autoencoder on batches (B, H, W, C) uint8.
+
+    Its random numbers depend on (seed, step) alone. The loss is divided by the values of an image before
+    it goes backward, which changes no optimum and makes gradient clipping mean the same at every size.
+
+    Args:
+        config: The recipe.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Autoencoder(config.model)
+        self.psnr = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """One step's loss, from augmented pictures and posterior samples."""
+        data = self.config.data
+        random = generator(self.config.seed, "train", self.global_step, device=batch.device)
+        batch = augment(batch, flip=data.flip, shift_px=data.shift_px, random=random)
+        x = to_input(batch, channels_last=self.config.channels_last)
+        terms = objective(self.model(x, self._noise(x, random)), x, self.config.loss)
+        self._log_terms("train", terms, len(x))
+        return terms.total / x[0].numel()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """The loss of posterior samples, with the same noise every epoch, and the PSNR of means."""
+        x = to_input(batch, channels_last=self.config.channels_last)
+        random = generator(self.config.seed, "validation", batch_idx, device=batch.device)
+        outputs = self.model(x, self._noise(x, random))
+        self._log_terms("validation", objective(outputs, x, self.config.loss), len(x))
+        mean = self.model.decoder(outputs.posterior.mu)
+        self.psnr(mean.float().clamp(0, 1), x)
+        self.log("validation/psnr", self.psnr, on_step=False, on_epoch=True, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, its schedule stepped once an optimiser step."""
+        recipe = self.config.optimizer
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = _schedule(optimizer, recipe, total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _noise(self, x: Tensor, random: torch.Generator) -> Tensor | None:
+        if self.config.model.kind != "vae":
+            return None
+        shape = (len(x), self.config.model.latent_size)
+        return torch.randn(shape, generator=random, device=x.device)
+
+    def _log_terms(self, split: str, terms: LossTerms, count: int) -> None:
+        values = {
+            "loss": terms.total,
+            "reconstruction": terms.reconstruction,
+            "kl": terms.kl,
+            "sigma": terms.sigma,
+        }
+        self.log_dict(
+            {f"{split}/{name}": value.detach() for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=count,
+        )
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, recipe: OptimizerConfig, total_steps: int
+) -> LRScheduler:
+    warmup = min(recipe.warmup_steps, total_steps // 2)
+    if recipe.schedule == "one-cycle":
+        return OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps, pct_start=max(warmup, 1) / total_steps
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if recipe.schedule == "constant":
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,163 @@
+"""Run folders: what a training leaves, and how it is read back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from facegen.training.autoencoder import Autoencoder
+from facegen.training.config import TrainConfig, read_toml
+from facegen.training.data import FaceArrays, load_faces
+from facegen.training.errors import RunError
+from facegen.training.prior import MixturePrior
+
+__all__ = ["Run", "RunPaths", "load_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Where everything lies in a run folder.
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The recipe with every key."""
+        return self.folder / "config.toml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last whole epoch."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics_folder(self) -> Path:
+        """TensorBoard's files and metrics.csv."""
+        return self.folder / "metrics"
+
+    @property
+    def table(self) -> Path:
+        """One row of metrics an epoch."""
+        return self.metrics_folder / "metrics.csv"
+
+    @property
+    def pictures(self) -> Path:
+        """Grids of every epoch and the curves."""
+        return self.folder / "pictures"
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights, written last of all: a run that has them is finished."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def prior(self) -> Path:
+        """The fitted mixture."""
+        return self.folder / "prior.npz"
+
+    @property
+    def metrics(self) -> Path:
+        """What `facegen evaluate` measured."""
+        return self.folder / "metrics.json"
+
+    @property
+    def facts(self) -> Path:
+        """Commit, seed, time, versions, device."""
+        return self.folder / "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        paths: Where its files lie.
+        config: The recipe.
+        model: The model with averaged weights, in evaluation mode, on the CPU.
+        prior: The mixture fitted to its latents.
+        metrics: What `facegen evaluate` measured; empty before that.
+        facts: Commit, seed, time, versions, device.
+    """
+
+    paths: RunPaths
+    config: TrainConfig
+    model: Autoencoder
+    prior: MixturePrior
+    metrics: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def faces(self, data: Path | None = None) -> FaceArrays:
+        """The data set it was trained on.
+
+        Args:
+            data: Where the data lies now; None takes the folder it was trained from.
+
+        Raises:
+            DatasetError: It is not there; right once it is.
+        """
+        return load_faces(
+            self.config.data.reader,
+            data or Path(self.config.data.root),
+            size_px=self.config.model.image_size,
+            channels=self.config.model.channels,
+        )
+
+    def validation_images(self, count: int, *, data: Path | None = None) -> NDArray[np.uint8]:
+        """The first validation pictures, (N, H, W, C) uint8, N at most `count`; errors as for `faces`."""
+        return self.faces(data).pixels["validation"][:count]
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a finished run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Recipe, model, prior, metrics and facts.
+
+    Raises:
+        RunError: No run, or not finished; right once training has ended.
+    """
+    paths = RunPaths(Path(folder))
+    if not paths.config.is_file():
+        raise RunError(
+            paths.folder, "no config.toml; give a folder that `facegen train` has written"
+        )
+    if not paths.weights.is_file():
+        raise RunError(
+            paths.folder, "no model.safetensors; let `facegen train … --resume` finish it first"
+        )
+    config = read_toml(paths.config.read_text("utf-8"), source=str(paths.config))
+    model = Autoencoder(config.model)
+    try:
+        model.load_state_dict(load_file(paths.weights))
+    except RuntimeError as error:
+        raise RunError(
+            paths.folder, f"model.safetensors does not fit config.toml: {error}"
+        ) from error
+    model.eval().requires_grad_(requires_grad=False)
+    return Run(
+        paths,
+        config,
+        model,
+        MixturePrior.load(paths.prior),
+        _read_json(paths.metrics),
+        _read_json(paths.facts),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return value
