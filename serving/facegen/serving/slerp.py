@@ -34,8 +34,8 @@ def slerp(
     """Go from one latent to another on the great circle, the norm going evenly between theirs.
 
     Shoemake (1985), Animating Rotation with Quaternion Curves, section 3.3, on the directions.
-    Where no great circle is determined (an end is zero, or the directions are parallel or opposite),
-    the path is the straight line.
+    Where no great circle is determined (an end is zero, or the directions are parallel or
+    opposite), the path is the straight line.
 
     Args:
         start: (Z,).

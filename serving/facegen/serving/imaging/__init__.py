@@ -1,6 +1,6 @@
 """Pictures in and out: uploads decoded, cropped and reduced; faces coded with their origin."""
 
-from facegen.serving.imaging.coding import PictureFormat, encode_pictures
+from facegen.serving.imaging.coding import JPEG, PNG, RAW, WEBP, PictureFormat, encode_pictures
 from facegen.serving.imaging.cropping import (
     CenterCrop,
     CropSquare,
@@ -8,11 +8,17 @@ from facegen.serving.imaging.cropping import (
     square_of,
 )
 from facegen.serving.imaging.origin import Origin
+from facegen.serving.imaging.pool import ImagingPool
 from facegen.serving.imaging.reading import PictureLimits, Upload, read_view
 
 __all__ = [
+    "JPEG",
+    "PNG",
+    "RAW",
+    "WEBP",
     "CenterCrop",
     "CropSquare",
+    "ImagingPool",
     "Origin",
     "PictureFormat",
     "PictureLimits",

@@ -1,7 +1,7 @@
 """Codes pictures as PNG, JPEG, WebP or raw pixels, with their origin as XMP metadata.
 
 Coders were chosen by measurement, on 64 x 64 RGB faces and one core of a 2-core machine. PNG:
-Pillow 628 µs (level 1: 340), OpenCV 159, ISA-L's deflate over rows filtered here 62 µs for 15 % more
+Pillow 628 µs (level 1: 340), OpenCV 159, ISA-L deflating rows filtered here 62 µs for 15 % more
 bytes; it is the default format and drawing the face itself costs about 1000 µs, hence ISA-L. JPEG:
 Pillow 59, simplejpeg 27 µs. WebP: Pillow, 302 µs at method 2 against 471 at its default.
 """

@@ -113,10 +113,9 @@ def _open(upload: Upload, limits: PictureLimits) -> tuple[Image.Image, int]:
     except _BOMB as error:
         raise PictureSizeError(upload.field, limit=limits.max_pixels) from error
     except _BROKEN as error:
-        kinds = ", ".join(_FORMATS)
         raise PictureError(
             upload.field,
-            f"is not a picture that can be read ({kinds}); its header is unknown or broken",
+            f"is not a picture ({', '.join(_FORMATS)}), or is truncated in its header",
         ) from error
     if picture.width * picture.height > limits.max_pixels:
         raise PictureSizeError(upload.field, limit=limits.max_pixels, size_px=picture.size)

@@ -1,0 +1,307 @@
+"""Between protobuf messages and our own types; every request is checked here, its fields named."""
+
+import math
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facegen.serving.errors import (
+    InputError,
+    LatentSizeError,
+    ModelNotFoundError,
+    UnknownFamilyError,
+)
+from facegen.serving.family import Family, find_family
+from facegen.serving.imaging import (
+    JPEG,
+    PNG,
+    RAW,
+    WEBP,
+    CenterCrop,
+    CropSquare,
+    PictureFormat,
+    PixelSquare,
+    Upload,
+)
+from facegen.serving.pipelines import Draw
+from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
+
+__all__ = [
+    "addressed_family",
+    "count_from",
+    "crop_from",
+    "draw_from",
+    "format_from",
+    "image_messages",
+    "latent_from",
+    "latent_messages",
+    "latents_from",
+    "model_message",
+    "shape_of",
+    "spherical_from",
+    "upload_from",
+    "uploads_from",
+]
+
+_FORMATS = (PNG, JPEG, WEBP, RAW)
+_MOST_TEMPERATURE = 10.0
+_INDEX_COUNT = 2**64
+_KINDS = {
+    "autoencoder": model_service_pb2.MODEL_KIND_AUTOENCODER,
+    "vae": model_service_pb2.MODEL_KIND_VAE,
+    "expression": model_service_pb2.MODEL_KIND_EXPRESSION,
+    "mesh": model_service_pb2.MODEL_KIND_MESH,
+}
+
+
+def addressed_family(
+    families: Sequence[Family], name: str, *, version: str, default: str
+) -> Family:
+    """Find the family that a request addresses.
+
+    Args:
+        families: Those served, at least one.
+        name: What the request says; may be empty.
+        version: What the request says; may be empty.
+        default: The family taken where the request names none.
+
+    Raises:
+        UnknownFamilyError: It is not served. Never right.
+    """
+    name = name or default
+    try:
+        return find_family(families, name, version=version)
+    except ModelNotFoundError as error:
+        versions = [family.version for family in families if family.name == name]
+        if versions:
+            wanted = f"{name} version {version}"
+            raise UnknownFamilyError("version", wanted, available=versions) from error
+        names = sorted({family.name for family in families})
+        raise UnknownFamilyError("family", name, available=names) from error
+
+
+def count_from(count: int, *, field: str = "count", least: int = 1, most: int) -> int:
+    """Check a number of pictures."""
+    if not least <= count <= most:
+        raise InputError(field, f"is {count}, must be {least} to {most}")
+    return count
+
+
+def draw_from(
+    request: face_service_pb2.GenerateRequest | face_service_pb2.GenerateStreamRequest,
+    family: Family,
+    *,
+    max_count: int,
+) -> Draw:
+    """Read which faces to draw; a seed is drawn where the request has none.
+
+    Raises:
+        InputError: Count, index, temperature or prior is out of range. Never right.
+    """
+    count = count_from(request.count, most=max_count)
+    if request.first_index + count > _INDEX_COUNT:
+        raise InputError(
+            "first_index", f"{request.first_index} leaves no room for {count} faces below 2^64"
+        )
+    temperature = request.temperature if request.HasField("temperature") else 1.0
+    if not 0 <= temperature <= _MOST_TEMPERATURE:
+        raise InputError("temperature", f"is {temperature}, must be 0 to {_MOST_TEMPERATURE:g}")
+    prior = request.prior or family.default_prior
+    if prior not in family.priors:
+        known = ", ".join(family.priors)
+        raise InputError("prior", f'family "{family.name}" has no "{prior}"; it has {known}')
+    # 32 bits are enough for chance and short enough to write down.
+    seed = request.seed if request.HasField("seed") else secrets.randbits(32)
+    return Draw(
+        seed=seed,
+        first_index=request.first_index,
+        count=count,
+        temperature=temperature,
+        prior=prior,
+    )
+
+
+def format_from(message: image_pb2.ImageFormat) -> PictureFormat:
+    """Read how to code pictures.
+
+    Raises:
+        InputError: An unknown format or a quality out of range. Never right.
+    """
+    mime_type = message.mime_type or PNG
+    if mime_type not in _FORMATS:
+        raise InputError("format.mime_type", f'"{mime_type}" is none of {", ".join(_FORMATS)}')
+    quality = message.quality if message.HasField("quality") else 90
+    if not 1 <= quality <= 100:
+        raise InputError("format.quality", f"is {quality}, must be 1 to 100")
+    return PictureFormat(mime_type, quality)
+
+
+def crop_from(message: image_pb2.Crop, family: Family) -> CropSquare:
+    """Read which square of a picture to show the model.
+
+    Raises:
+        InputError: A fraction or side out of range. Never right.
+    """
+    match message.WhichOneof("square"):
+        case "center_fraction":
+            if not 0 < message.center_fraction <= 1:
+                raise InputError(
+                    "crop.center_fraction",
+                    f"is {message.center_fraction}, must be above 0 and at most 1",
+                )
+            return CenterCrop(message.center_fraction)
+        case "square_px":
+            square = message.square_px
+            if square.side_px < 1:
+                raise InputError("crop.square_px.side_px", "is 0, must be at least 1")
+            return PixelSquare(square.left_px, square.top_px, square.side_px)
+        case "dataset":
+            if not message.dataset:
+                raise InputError("crop.dataset", "is false; leave it out or choose another square")
+            return CenterCrop(family.crop_fraction)
+        case _:
+            return CenterCrop()
+
+
+def uploads_from(images: Sequence[image_pb2.Image], *, max_images: int) -> list[Upload]:
+    """Read the pictures of a request's `images`.
+
+    Raises:
+        InputError: Too few or many, or one is described wrongly. Never right.
+    """
+    count_from(len(images), field="images", most=max_images)
+    return [upload_from(image, f"images[{i}]") for i, image in enumerate(images)]
+
+
+def upload_from(image: image_pb2.Image, field: str) -> Upload:
+    """Read one picture, not decoded yet.
+
+    Args:
+        image: The message.
+        field: Its field, for example `images[3]`.
+
+    Raises:
+        InputError: An unknown type, or raw pixels that contradict their shape. Never right.
+    """
+    if image.mime_type != RAW:
+        # Any picture is recognised by its content; what is told of it does not matter.
+        if image.mime_type and not image.mime_type.startswith("image/"):
+            raise InputError(
+                f"{field}.mime_type", f'"{image.mime_type}" is neither image/… nor {RAW}'
+            )
+        return Upload(image.data, f"{field}.data")
+    shape = (image.height_px, image.width_px, image.channel_count)
+    for name, size in zip(("height_px", "width_px"), shape[:2], strict=True):
+        if size < 1:
+            raise InputError(f"{field}.{name}", "is 0; raw pixels need their shape")
+    if shape[2] not in (1, 3):
+        raise InputError(f"{field}.channel_count", f"is {shape[2]}, must be 1 or 3")
+    if len(image.data) != math.prod(shape):
+        raise InputError(
+            f"{field}.data",
+            f"has {len(image.data)} bytes, {shape[0]} x {shape[1]} x {shape[2]} pixels "
+            f"need {math.prod(shape)}",
+        )
+    return Upload(image.data, f"{field}.data", shape)
+
+
+def latents_from(
+    latents: Sequence[latent_pb2.Latent], family: Family, *, max_images: int
+) -> NDArray[np.float32]:
+    """Read the latents of a request's `latents`.
+
+    Returns:
+        (B, Z).
+
+    Raises:
+        InputError: Too few or many, or as `latent_from`. Never right.
+    """
+    count_from(len(latents), field="latents", most=max_images)
+    return np.stack([latent_from(x, family, f"latents[{i}]") for i, x in enumerate(latents)])
+
+
+def latent_from(latent: latent_pb2.Latent, family: Family, field: str) -> NDArray[np.float32]:
+    """Read one latent.
+
+    Returns:
+        (Z,).
+
+    Raises:
+        InputError: Of another family or version, or not finite. Never right.
+        LatentSizeError: Too few or many values. Never right.
+    """
+    if latent.family != family.name:
+        problem = f'is "{latent.family}", the latent must be of "{family.name}", addressed here'
+        raise InputError(f"{field}.family", problem)
+    if latent.version not in ("", family.version):
+        problem = f'is "{latent.version}", version "{family.version}" is addressed'
+        raise InputError(f"{field}.version", problem)
+    values = np.array(latent.values, np.float32)
+    if len(values) != family.latent_size:
+        raise LatentSizeError(
+            f"{field}.values", family.name, expected=family.latent_size, got=len(values)
+        )
+    if not np.isfinite(values).all():
+        i = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise InputError(f"{field}.values[{i}]", f"is {values[i]}, must be finite")
+    return values
+
+
+def latent_messages(latents: NDArray[np.float32], family: Family) -> list[latent_pb2.Latent]:
+    """Write latents (B, Z)."""
+    return [
+        latent_pb2.Latent(family=family.name, version=family.version, values=values)
+        for values in latents.tolist()
+    ]
+
+
+def spherical_from(interpolation: face_service_pb2.Interpolation.ValueType) -> bool:
+    """Read a path's form: the great circle unless the straight line is asked for.
+
+    Raises:
+        InputError: An unknown form. Never right.
+    """
+    if interpolation not in face_service_pb2.Interpolation.values():
+        raise InputError("interpolation", f"{interpolation} is no form known here")
+    return interpolation != face_service_pb2.INTERPOLATION_LINEAR
+
+
+def shape_of(family: Family) -> tuple[int, int, int]:
+    """Give the shape (H, W, C) of a family's pictures."""
+    return family.height_px, family.width_px, family.channel_count
+
+
+def image_messages(
+    files: Sequence[bytes], family: Family, picture_format: PictureFormat
+) -> list[image_pb2.Image]:
+    """Write coded pictures of a family's size."""
+    return [
+        image_pb2.Image(
+            data=file,
+            mime_type=picture_format.mime_type,
+            height_px=family.height_px,
+            width_px=family.width_px,
+            channel_count=family.channel_count,
+        )
+        for file in files
+    ]
+
+
+def model_message(family: Family) -> model_service_pb2.Model:
+    """Write a family."""
+    return model_service_pb2.Model(
+        family=family.name,
+        version=family.version,
+        kind=_KINDS.get(family.kind, model_service_pb2.MODEL_KIND_UNSPECIFIED),
+        latent_size=family.latent_size,
+        height_px=family.height_px,
+        width_px=family.width_px,
+        channel_count=family.channel_count,
+        priors=family.priors,
+        dataset=family.dataset,
+        data_license=family.data_license,
+        metrics=family.metrics,
+        graphs=family.graphs,
+    )

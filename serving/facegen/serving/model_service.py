@@ -1,0 +1,47 @@
+"""The gRPC service that tells which families are served."""
+
+from typing import Any
+
+from facegen.serving import convert
+from facegen.serving.calls import answers
+from facegen.serving.errors import InputError
+from facegen.serving.family import find_family
+from facegen.serving.paging import page_of
+from facegen.serving.service_state import ServiceState
+from facegen.v1 import model_service_pb2 as pb
+from facegen.v1.model_service_pb2_grpc import ModelServiceServicer
+
+__all__ = ["ModelService"]
+
+# The stubs know no type that fits the generated servicers and grpc.aio both.
+Context = Any
+
+
+class ModelService(ModelServiceServicer):
+    """Tells which families are served."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self.calls = state.calls
+        self._state = state
+
+    @answers
+    async def ListModels(  # noqa: N802 - gRPC's name
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """List the families by name, the newest version of each."""
+        families = {family.name: family for family in self._state.open_pipelines().families}
+        page, token = page_of(list(families), size=request.page_size, token=request.page_token)
+        return pb.ListModelsResponse(
+            models=[convert.model_message(families[name]) for name in page], next_page_token=token
+        )
+
+    @answers
+    async def GetModel(  # noqa: N802 - gRPC's name
+        self, request: pb.GetModelRequest, context: Context
+    ) -> pb.GetModelResponse:
+        """Describe one family."""
+        if not request.family:
+            raise InputError("family", "is empty; ListModels tells the names")
+        families = self._state.open_pipelines().families
+        family = find_family(families, request.family, version=request.version)
+        return pb.GetModelResponse(model=convert.model_message(family))
