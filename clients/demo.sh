@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Serves the bundled models, calls every main RPC through the client, and leaves pictures in out/.
+# Usage: clients/demo.sh [PHOTO]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+photo=${1:-docs/pictures/astronaut.jpg}
+# The square around the face of the bundled portrait, framed like CelebA: eyes half-way down.
+square=()
+[ $# -gt 0 ] || square=(--square 138,12,173)
+
+mkdir -p out
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export FACEGEN_SERVER=127.0.0.1:$port
+
+echo "Serving models/ on $FACEGEN_SERVER"
+facegen serve --engine onnx:models --address "$FACEGEN_SERVER" >out/server.log 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
+until facegen health >/dev/null 2>&1; do
+    kill -0 $server 2>/dev/null || { cat out/server.log >&2; exit 1; }
+    sleep 0.2
+done
+
+facegen models
+facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png
+facegen reconstruct "$photo" "${square[@]}" --out out/reconstruction --side-by-side out/reconstruction.png
+facegen interpolate --seeds 7,8 --count 9 --out out/path --strip out/path.png
+
+cat <<END
+
+64 faces, one file each     out/faces/
+the same faces as one grid  out/faces.png
+a photo and what it became  out/reconstruction.png
+from one face to another    out/path.png
+END

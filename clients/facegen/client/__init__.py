@@ -1,0 +1,96 @@
+"""The client of a facegen server: `Client`, `AsyncClient` and the values and errors they deal in.
+
+The names are loaded at their first use: every `facegen` command passes through this package, and
+one that forks (`facegen train`) must not have gRPC loaded before.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facegen.client.async_client import AsyncClient
+    from facegen.client.channel import Retry
+    from facegen.client.client import Client
+    from facegen.client.errors import (
+        AccessError,
+        CancelledError,
+        ClientError,
+        DeadlineError,
+        FailedPreconditionError,
+        FileError,
+        InvalidRequestError,
+        NotFoundError,
+        ResourceExhaustedError,
+        ServerError,
+        UnavailableError,
+    )
+    from facegen.client.types import (
+        RAW_PIXELS,
+        CenterCrop,
+        Crop,
+        DatasetCrop,
+        Decoded,
+        Encoding,
+        Endpoint,
+        Face,
+        Generated,
+        HealthStatus,
+        Image,
+        ImageSource,
+        Interpolated,
+        Interpolation,
+        Latent,
+        Model,
+        Reconstructed,
+        SquareCrop,
+    )
+
+__all__ = [
+    "RAW_PIXELS",
+    "AccessError",
+    "AsyncClient",
+    "CancelledError",
+    "CenterCrop",
+    "Client",
+    "ClientError",
+    "Crop",
+    "DatasetCrop",
+    "DeadlineError",
+    "Decoded",
+    "Encoding",
+    "Endpoint",
+    "Face",
+    "FailedPreconditionError",
+    "FileError",
+    "Generated",
+    "HealthStatus",
+    "Image",
+    "ImageSource",
+    "Interpolated",
+    "Interpolation",
+    "InvalidRequestError",
+    "Latent",
+    "Model",
+    "NotFoundError",
+    "Reconstructed",
+    "ResourceExhaustedError",
+    "Retry",
+    "ServerError",
+    "SquareCrop",
+    "UnavailableError",
+]
+
+_MODULES = ("client", "async_client", "channel", "errors", "types")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module_name in _MODULES:
+            module = import_module(f"facegen.client.{module_name}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,132 @@
+"""When a call that failed is made again."""
+
+import random
+import time
+from collections.abc import Callable
+
+import grpc
+
+from facegen.client import convert
+from facegen.client.channel import Retry
+from facegen.client.errors import (
+    DeadlineError,
+    ResourceExhaustedError,
+    ServerError,
+    UnavailableError,
+)
+from facegen.client.status import error_of_status
+from facegen.client.types import Face
+from facegen.v1 import face_service_pb2
+
+__all__ = ["Attempts", "FaceStream"]
+
+
+class Attempts:
+    """The attempts of one call, all within one deadline.
+
+    gRPC repeats calls that end UNAVAILABLE; here are repeated those that a full queue refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        timeout_s: float,
+        retry: Retry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._retry = retry
+        self._clock = clock
+        self._deadline_s = clock() + timeout_s
+        self._number = 1
+
+    def remaining_s(self) -> float:
+        """Give the seconds left for the next attempt."""
+        return max(self._deadline_s - self._clock(), 0.0)
+
+    def pause_s(self, error: grpc.RpcError) -> float:
+        """Give the pause before the next attempt.
+
+        Raises:
+            ClientError: There is none; this is the call's outcome.
+        """
+        failure = error_of_status(error, address=self._address, timeout_s=self._timeout_s)
+        if (
+            not isinstance(failure, ResourceExhaustedError)
+            or failure.retry_after_s is None
+            or self._number >= self._retry.max_attempts
+        ):
+            raise failure from error
+        # Clients refused together must not return together.
+        pause_s = failure.retry_after_s + random.uniform(0, self._retry.pause_s(self._number))
+        if pause_s >= self.remaining_s():
+            raise failure from error
+        self._number += 1
+        return pause_s
+
+
+class FaceStream:
+    """A stream of faces that goes on where it broke off.
+
+    A call has the client's timeout as its deadline. One that ran into it but brought faces is
+    followed by another, so that a stream may last for ever and fails only when no face came for
+    that long. The family, version, prior and seed of the first answer are kept: a server that
+    reloads does not mix faces.
+    """
+
+    def __init__(
+        self,
+        request: face_service_pb2.GenerateStreamRequest,
+        *,
+        address: str,
+        timeout_s: float,
+        retry: Retry,
+    ) -> None:
+        self.request = request
+        """What is still to be asked for."""
+        self.timeout_s = timeout_s
+        self._address = address
+        self._retry = retry
+        self._failure_count = 0
+        self._progressed = False
+
+    def accept(self, response: face_service_pb2.GenerateStreamResponse) -> tuple[Face, ...]:
+        """Take the next faces off the request."""
+        faces = convert.faces(response)
+        self.request.family, self.request.version = response.family, response.version
+        self.request.prior, self.request.seed = response.prior, response.seed
+        self.request.first_index += len(faces)
+        self.request.count -= len(faces)
+        self._failure_count = 0
+        self._progressed = True
+        return faces
+
+    def pause_s(self, error: grpc.RpcError) -> float:
+        """Give the pause before the stream goes on.
+
+        Raises:
+            ClientError: It does not.
+        """
+        failure = error_of_status(error, address=self._address, timeout_s=self.timeout_s)
+        progressed, self._progressed = self._progressed, False
+        if isinstance(failure, DeadlineError) and progressed:
+            return 0.0
+        retry_after_s = getattr(failure, "retry_after_s", None)
+        resumable = isinstance(failure, UnavailableError) or retry_after_s is not None
+        self._failure_count += 1
+        if not resumable or self._failure_count >= self._retry.max_attempts:
+            raise failure from error
+        return (retry_after_s or 0.0) + self._retry.pause_s(self._failure_count)
+
+    def finish(self) -> None:
+        """Hold the server to its word once it says that was all.
+
+        Raises:
+            ServerError: Faces are missing.
+        """
+        if self.request.count:
+            raise ServerError(
+                f"{self._address} ended the stream with {self.request.count} faces still to come"
+            )

@@ -1,0 +1,173 @@
+"""`facegen interpolate`: draw the path from one face to another."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facegen.client.commands.options import (
+    FILE_FORMATS,
+    CenterFractionOption,
+    DatasetCropOption,
+    FamilyOption,
+    FormatOption,
+    JsonOption,
+    QualityOption,
+    ServerOption,
+    SquareOption,
+    TimeoutOption,
+    VersionOption,
+    crop_from,
+    require_png,
+)
+
+if TYPE_CHECKING:
+    from facegen.client.client import Client
+    from facegen.client.types import Endpoint, Image, Latent
+
+__all__ = ["interpolate"]
+
+
+def interpolate(
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Two photos: where the path begins and ends.")
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Go between face 0 of two seeds instead of two photos."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=2, help="How many pictures, both ends included.")
+    ] = 9,
+    linear: Annotated[
+        bool,
+        typer.Option(
+            "--linear/--spherical", help="A straight line, or a great circle between latents."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the pictures.", show_default="path, if there is no --strip"
+        ),
+    ] = None,
+    strip: Annotated[
+        Path | None, typer.Option(help="Lay the path out in a row in this PNG file.")
+    ] = None,
+    square: SquareOption = None,
+    center_fraction: CenterFractionOption = None,
+    dataset_crop: DatasetCropOption = False,
+    family: FamilyOption = "",
+    version: VersionOption = "",
+    format_: FormatOption = "png",
+    quality: QualityOption = None,
+    json_: JsonOption = False,
+    server: ServerOption = "localhost:50051",
+    timeout_s: TimeoutOption = 30.0,
+) -> None:
+    """Draw the path from one face to another, between two photos or two seeds."""
+    from facegen.client.client import Client
+
+    require_png(strip, "--strip")
+    seed_pair = _seed_pair(seeds, photos or [])
+    out = Path("path") if out is None and strip is None else out
+    wanted: dict[str, Any] = {
+        "count": count,
+        "interpolation": "linear" if linear else "spherical",
+        "family": family,
+        "version": version,
+        "crop": crop_from(square, center_fraction, dataset_crop),
+    }
+    files: list[Path] = []
+    with Client(server, timeout_s=timeout_s) as client:
+        start, end = _ends(client, seed_pair, photos or [], family, version)
+        if out is not None:
+            mime_type, suffix = FILE_FORMATS[format_]
+            coded = client.interpolate(start, end, mime_type=mime_type, quality=quality, **wanted)
+            files = _save(coded.images, out, suffix)
+        if strip is not None:
+            _lay_out(client, start, end, wanted, strip)
+    _report(wanted, out, files, strip, as_json=json_)
+
+
+def _seed_pair(seeds: str | None, photos: list[Path]) -> tuple[int, int] | None:
+    if (seeds is not None) == bool(photos) or len(photos) not in (0, 2):
+        raise typer.BadParameter(f"give two photos, or --seeds A,B; got {len(photos)} photos")
+    if seeds is None:
+        return None
+    try:
+        first, second = map(int, seeds.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{seeds!r} is not A,B, for example 1,2", param_hint="--seeds"
+        ) from None
+    return first, second
+
+
+def _ends(
+    client: "Client",
+    seed_pair: tuple[int, int] | None,
+    photos: list[Path],
+    family: str,
+    version: str,
+) -> tuple["Endpoint", "Endpoint"]:
+    from facegen.client.files import read_picture
+    from facegen.client.types import RAW_PIXELS
+
+    if seed_pair is None:
+        return read_picture(photos[0]), read_picture(photos[1])
+
+    def latent(seed: int) -> "Latent":
+        drawn = client.generate(
+            1, seed=seed, family=family, version=version, mime_type=RAW_PIXELS, include_latents=True
+        )
+        found = drawn.faces[0].latent
+        assert found is not None, "asked for with include_latents"
+        return found
+
+    return latent(seed_pair[0]), latent(seed_pair[1])
+
+
+def _save(images: tuple["Image", ...], out: Path, suffix: str) -> list[Path]:
+    from facegen.client.commands.output import make_folder
+
+    make_folder(out)
+    files = [out / f"{step:04}{suffix}" for step in range(len(images))]
+    for image, file in zip(images, files, strict=True):
+        image.save(file)
+    return files
+
+
+def _lay_out(
+    client: "Client", start: "Endpoint", end: "Endpoint", wanted: dict[str, Any], strip: Path
+) -> None:
+    from facegen.client.commands.output import write_sheet
+    from facegen.client.types import RAW_PIXELS
+
+    raw = client.interpolate(start, end, mime_type=RAW_PIXELS, **wanted)
+    write_sheet(strip, raw.images, column_count=len(raw.images))
+
+
+def _report(
+    wanted: dict[str, Any],
+    out: Path | None,
+    files: list[Path],
+    strip: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from facegen.client.commands.output import console, print_json
+
+    count, interpolation = wanted["count"], wanted["interpolation"]
+    if as_json:
+        print_json(
+            {
+                "count": count,
+                "interpolation": interpolation,
+                "files": files,
+                "strip": strip and str(strip),
+            }
+        )
+        return
+    places = " and ".join(filter(None, [f"{out}/" if out else "", str(strip or "")]))
+    console().print(f"{count} pictures in [bold]{places}[/] [dim]· {interpolation}[/]")

@@ -1,0 +1,87 @@
+"""`facegen models`: list what a server serves."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facegen.client.commands.options import JsonOption, ServerOption, TimeoutOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from facegen.client.types import Model
+
+__all__ = ["models"]
+
+
+def models(
+    family: Annotated[
+        str, typer.Argument(help="Describe this family.", show_default="list them all")
+    ] = "",
+    json_: JsonOption = False,
+    server: ServerOption = "localhost:50051",
+    timeout_s: TimeoutOption = 30.0,
+) -> None:
+    """List the families a server has, or describe one."""
+    from facegen.client.client import Client
+    from facegen.client.commands.output import console, print_json
+
+    with Client(server, timeout_s=timeout_s) as client:
+        found = (client.model(family),) if family else client.models()
+    if json_:
+        print_json(found[0] if family else found)
+    elif family:
+        console().print(_card(found[0]))
+    else:
+        console().print(_table(found))
+
+
+def _table(models: "Sequence[Model]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("family", "version", "kind", "image", "latent", "priors", "data"):
+        table.add_column(name, justify="right" if name == "latent" else "left")
+    for model in models:
+        table.add_row(
+            f"[bold]{model.family}[/]",
+            model.version,
+            model.kind,
+            _image_size(model),
+            str(model.latent_size),
+            ", ".join(model.priors),
+            model.dataset,
+        )
+    return table
+
+
+def _card(model: "Model") -> "Table":
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    facts = {
+        "family": f"[bold]{model.family}[/]",
+        "version": model.version,
+        "kind": model.kind,
+        "image": _image_size(model),
+        "latent": f"{model.latent_size} values",
+        "priors": ", ".join(model.priors),
+        "data": model.dataset,
+        "data licence": model.data_license,
+        "graphs": ", ".join(model.graphs),
+    }
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    for name, value in sorted(model.metrics.items()):
+        table.add_row(name, f"{value:g}")
+    return table
+
+
+def _image_size(model: "Model") -> str:
+    color = {1: "grey", 3: "RGB"}.get(model.channel_count, f"{model.channel_count} channels")
+    return f"{model.width_px} x {model.height_px} {color}"

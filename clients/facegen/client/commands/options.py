@@ -1,0 +1,117 @@
+"""The options that several commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from facegen.client.types import Crop
+
+__all__ = [
+    "FILE_FORMATS",
+    "CenterFractionOption",
+    "DatasetCropOption",
+    "FamilyOption",
+    "FormatOption",
+    "JsonOption",
+    "QualityOption",
+    "ServerOption",
+    "SquareOption",
+    "TimeoutOption",
+    "VersionOption",
+    "crop_from",
+    "require_png",
+]
+
+FILE_FORMATS = {
+    "png": ("image/png", ".png"),
+    "jpeg": ("image/jpeg", ".jpg"),
+    "webp": ("image/webp", ".webp"),
+}
+"""The MIME type and the suffix of each choice of `--format`."""
+
+ServerOption = Annotated[
+    str,
+    typer.Option(
+        "--server", envvar="FACEGEN_SERVER", metavar="HOST:PORT", help="The server to call."
+    ),
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        "--timeout-s",
+        envvar="FACEGEN_TIMEOUT_S",
+        min=0.001,
+        help="Seconds to wait for an answer, retries included.",
+    ),
+]
+FamilyOption = Annotated[
+    str, typer.Option("--family", help="The family to use.", show_default="the server's default")
+]
+VersionOption = Annotated[
+    str, typer.Option("--version", help="The family's version.", show_default="the newest")
+]
+FormatOption = Annotated[
+    Literal["png", "jpeg", "webp"], typer.Option("--format", help="The format of the files.")
+]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--quality", min=1, max=100, help="The quality of JPEG and WebP.", show_default="90"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+SquareOption = Annotated[
+    str | None,
+    typer.Option(
+        "--square",
+        metavar="LEFT,TOP,SIDE",
+        help="The square of each picture that the model sees, in pixels.",
+        show_default="the central one",
+    ),
+]
+CenterFractionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--center-fraction",
+        min=0,
+        max=1,
+        help="Take the central square, this fraction of the shorter side.",
+    ),
+]
+DatasetCropOption = Annotated[
+    bool,
+    typer.Option(
+        "--dataset-crop", help="Take the square that the family was trained on (aligned pictures)."
+    ),
+]
+
+
+def crop_from(
+    square: str | None, center_fraction: float | None, dataset_crop: bool
+) -> "Crop | None":
+    """Make a crop of the three options, of which at most one may be given."""
+    from facegen.client.types import CenterCrop, DatasetCrop, SquareCrop
+
+    if (square is not None) + (center_fraction is not None) + dataset_crop > 1:
+        raise typer.BadParameter(
+            "give one of --square, --center-fraction and --dataset-crop, not several"
+        )
+    if square is not None:
+        try:
+            left_px, top_px, side_px = map(int, square.split(","))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{square!r} is not LEFT,TOP,SIDE, for example 10,20,200", param_hint="--square"
+            ) from None
+        return SquareCrop(left_px=left_px, top_px=top_px, side_px=side_px)
+    if center_fraction is not None:
+        return CenterCrop(center_fraction)
+    return DatasetCrop() if dataset_crop else None
+
+
+def require_png(path: Path | None, option: str) -> None:
+    """Refuse the path of a sheet that does not end in `.png`: sheets are written by this client."""
+    if path is not None and path.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{path} does not end in .png", param_hint=option)

@@ -1,0 +1,226 @@
+"""The values a client takes and gives: immutable, without protobuf."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from facegen.client.files import write_atomically
+
+__all__ = [
+    "RAW_PIXELS",
+    "CenterCrop",
+    "Crop",
+    "DatasetCrop",
+    "Decoded",
+    "Encoding",
+    "Endpoint",
+    "Face",
+    "Generated",
+    "HealthStatus",
+    "Image",
+    "ImageSource",
+    "Interpolated",
+    "Interpolation",
+    "Latent",
+    "Model",
+    "Reconstructed",
+    "SquareCrop",
+]
+
+RAW_PIXELS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture.
+
+    Attributes:
+        data: The encoded file; for `RAW_PIXELS` uint8 pixels, height x width x channels, rows from
+            the top, no padding.
+        mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
+        height_px: Height; 0 if not known (an encoded picture that was never sent).
+        width_px: Width, likewise.
+        channel_count: 1 (grey) or 3 (RGB), likewise.
+    """
+
+    data: bytes = field(repr=False)
+    mime_type: str = ""
+    height_px: int = 0
+    width_px: int = 0
+    channel_count: int = 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `data` to a file, whole or not at all.
+
+        Raises:
+            FileError: The file cannot be written.
+        """
+        write_atomically(path, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """A point in the latent space of one version of one family.
+
+    Attributes:
+        family: The family whose encoder or prior made it.
+        version: Its version; empty if not known.
+        values: The coordinates, as many as the family's `latent_size`.
+    """
+
+    family: str
+    version: str
+    values: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face drawn from a prior, with all it takes to draw it again.
+
+    Attributes:
+        index: Its index under the seed.
+        image: The picture.
+        latent: Its latent, if asked for.
+        seed: The seed.
+        family: The family that drew it.
+        version: The family's version.
+        prior: The prior it was drawn from.
+    """
+
+    index: int
+    image: Image
+    latent: Latent | None
+    seed: int
+    family: str
+    version: str
+    prior: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The answer to `generate`: faces in the order of their indices, and what drew them."""
+
+    faces: tuple[Face, ...]
+    seed: int
+    family: str
+    version: str
+    prior: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstructed:
+    """The answer to `reconstruct`.
+
+    Attributes:
+        images: One for each picture sent, in its order.
+        inputs: The model's view of each, cropped and scaled, if asked for; else empty.
+        family: The family used.
+        version: Its version.
+    """
+
+    images: tuple[Image, ...]
+    inputs: tuple[Image, ...]
+    family: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the encoder makes of one picture.
+
+    Attributes:
+        mean: The mean of the posterior; for an autoencoder the latent itself.
+        log_variance: Logarithms of the posterior's variances; empty for an autoencoder.
+    """
+
+    mean: Latent
+    log_variance: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The answer to `decode`: one picture for each latent, in its order, and what drew them."""
+
+    images: tuple[Image, ...]
+    family: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolated:
+    """The answer to `interpolate`: the pictures from start to end, and the latent of each."""
+
+    images: tuple[Image, ...]
+    latents: tuple[Latent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A family that is served.
+
+    Attributes:
+        family: Its name.
+        version: The version used when a request names none.
+        kind: `autoencoder`, `vae`, `expression` or `mesh`.
+        latent_size: Coordinates of a latent.
+        height_px: Height of its pictures.
+        width_px: Width of its pictures.
+        channel_count: 1 (grey) or 3 (RGB).
+        priors: The names of its priors, the default first.
+        dataset: The data set it was trained on.
+        data_license: The terms of that data.
+        metrics: Measured qualities by name; the model card gives their protocol.
+        graphs: The names of its graphs in the model repository.
+    """
+
+    family: str
+    version: str
+    kind: str
+    latent_size: int
+    height_px: int
+    width_px: int
+    channel_count: int
+    priors: tuple[str, ...]
+    dataset: str
+    data_license: str
+    metrics: Mapping[str, float]
+    graphs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CenterCrop:
+    """The central square, its side a fraction (above 0, to 1) of the picture's shorter side."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class SquareCrop:
+    """A square inside the picture, in pixels after EXIF orientation."""
+
+    left_px: int
+    top_px: int
+    side_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCrop:
+    """The central square that the family was trained on, for pictures framed like its data."""
+
+
+class HealthStatus(StrEnum):
+    """What a server says of itself or of one of its services."""
+
+    UNKNOWN = "unknown"
+    SERVING = "serving"
+    NOT_SERVING = "not serving"
+    SERVICE_UNKNOWN = "service unknown"
+
+
+Crop = CenterCrop | SquareCrop | DatasetCrop
+ImageSource = bytes | str | os.PathLike[str] | Image
+"""A picture's encoded bytes, the path of its file, or an `Image` (which may be raw pixels)."""
+Endpoint = bytes | str | os.PathLike[str] | Image | Latent
+Interpolation = Literal["linear", "spherical"]
