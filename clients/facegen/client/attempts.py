@@ -113,12 +113,13 @@ class FaceStream:
         progressed, self._progressed = self._progressed, False
         if isinstance(failure, DeadlineError) and progressed:
             return 0.0
-        retry_after_s = getattr(failure, "retry_after_s", None)
-        resumable = isinstance(failure, UnavailableError) or retry_after_s is not None
+        refusal_s = failure.retry_after_s if isinstance(failure, ResourceExhaustedError) else None
+        # A call that brought nothing was already repeated by gRPC, as often as it should be.
+        broken = isinstance(failure, UnavailableError) and progressed
         self._failure_count += 1
-        if not resumable or self._failure_count >= self._retry.max_attempts:
+        if (refusal_s is None and not broken) or self._failure_count >= self._retry.max_attempts:
             raise failure from error
-        return (retry_after_s or 0.0) + self._retry.pause_s(self._failure_count)
+        return (refusal_s or 0.0) + self._retry.pause_s(self._failure_count)
 
     def finish(self) -> None:
         """Hold the server to its word once it says that was all.

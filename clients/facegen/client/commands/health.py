@@ -1,5 +1,6 @@
 """`facegen health`: ask whether a server is ready."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -28,15 +29,14 @@ def health(
     It asks once and fast, and so serves as a container's health check.
     """
     from facegen.client.client import Client
-    from facegen.client.commands.output import console, print_json
     from facegen.client.types import HealthStatus
 
     with Client(server, timeout_s=timeout_s) as client:
         status = client.health(service)
+    healthy = status is HealthStatus.SERVING
     if json_:
-        print_json({"server": server, "service": service, "status": status})
+        typer.echo(json.dumps({"server": server, "service": service, "status": status}))
     else:
-        color = "green" if status is HealthStatus.SERVING else "red"
-        console().print(f"{service or server}: [{color}]{status}[/]")
-    if status is not HealthStatus.SERVING:
+        typer.echo(f"{service or server}: {typer.style(status, fg='green' if healthy else 'red')}")
+    if not healthy:
         raise typer.Exit(1)

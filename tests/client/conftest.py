@@ -1,0 +1,149 @@
+"""Servers to call: the real one, and one that fails by a script."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import status_pb2  # type: ignore[import-untyped]  # ships no py.typed
+from grpc_status import rpc_status
+
+from facegen.client import Client
+from facegen.v1 import face_service_pb2, face_service_pb2_grpc, image_pb2
+
+SERVE = "import sys; from facegen.client.cli import main; sys.argv[0] = 'facegen'; main()"
+
+
+@pytest.fixture(scope="session")
+def server_address(
+    tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a real `facegen serve` on a free port, ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = ["serve", "--engine", f"onnx:{tiny_repository}", "--address", address]
+    log_path = tmp_path_factory.mktemp("server") / "log"
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVE, *arguments, "--threads", "1"],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as process,
+    ):
+        try:
+            with Client(address, timeout_s=60, wait_for_ready=True) as client:
+                assert client.health() == "serving", log_path.read_text()
+            yield address
+        finally:
+            process.terminate()
+    assert process.returncode == 0, log_path.read_text()
+
+
+@pytest.fixture
+def client(server_address: str) -> Iterator[Client]:
+    with Client(server_address) as client:
+        yield client
+
+
+@dataclass
+class Step:
+    """What one call gets: faces, then a status; None: success."""
+
+    face_count: int = 0
+    status: grpc.Status | None = None
+
+
+@dataclass
+class ScriptedFaces(face_service_pb2_grpc.FaceServiceServicer):
+    """Answers the n-th call by the n-th step, and later calls by all they ask for."""
+
+    steps: list[Step]
+    requests: list[Any] = field(default_factory=list)
+
+    def Generate(  # noqa: N802  # gRPC's name
+        self, request: face_service_pb2.GenerateRequest, context: Any
+    ) -> face_service_pb2.GenerateResponse:
+        step = self._next_step(request)
+        if step.status is not None:
+            context.abort_with_status(step.status)
+        return face_service_pb2.GenerateResponse(faces=_faces(request, request.count), seed=7)
+
+    def GenerateStream(  # noqa: N802  # gRPC's name
+        self, request: face_service_pb2.GenerateStreamRequest, context: Any
+    ) -> Iterator[face_service_pb2.GenerateStreamResponse]:
+        step = self._next_step(request)
+        for face in _faces(request, step.face_count):
+            yield face_service_pb2.GenerateStreamResponse(
+                faces=[face], seed=7, family="scripted", version="3", prior="normal"
+            )
+        if step.status is not None:
+            context.abort_with_status(step.status)
+
+    def _next_step(self, request: Any) -> Step:
+        self.requests.append(request)
+        return self.steps.pop(0) if self.steps else Step(face_count=request.count)
+
+
+def _faces(request: Any, count: int) -> list[face_service_pb2.GeneratedFace]:
+    return [
+        face_service_pb2.GeneratedFace(index=index, image=image_pb2.Image(data=b"%d" % index))
+        for index in range(request.first_index, request.first_index + count)
+    ]
+
+
+@dataclass
+class ScriptedServer:
+    """A gRPC server that answers by a script."""
+
+    address: str
+    faces: ScriptedFaces
+
+
+@pytest.fixture
+def scripted_server() -> Iterator[Callable[..., ScriptedServer]]:
+    """Start a server whose calls end as given, in order; a number: so many faces, then success."""
+    servers: list[grpc.Server] = []
+
+    def start(*steps: Step | int) -> ScriptedServer:
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        faces = ScriptedFaces(  # type: ignore[abstract]  # the rest answers UNIMPLEMENTED
+            [Step(step) if isinstance(step, int) else step for step in steps]
+        )
+        face_service_pb2_grpc.add_FaceServiceServicer_to_server(faces, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return ScriptedServer(f"127.0.0.1:{port}", faces)
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def fail() -> Callable[..., Step]:
+    """Make a step that sends faces and then ends with a status and google.rpc details."""
+
+    def step(
+        code: grpc.StatusCode, *details: Message, message: str = "broken", after: int = 0
+    ) -> Step:
+        status = status_pb2.Status(code=code.value[0], message=message)
+        for detail in details:
+            packed = any_pb2.Any()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return Step(after, rpc_status.to_status(status))
+
+    return step
