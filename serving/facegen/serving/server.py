@@ -61,18 +61,25 @@ class Server:
         )
         self.address = config.address
 
-    async def start(self) -> None:
-        """Listen, load and warm up the models, then report SERVING; `address` tells the real port.
+    async def listen(self) -> None:
+        """Take the port and report NOT_SERVING; from now on `address` tells the real port.
 
         Raises:
-            ServerError: The address is taken or wrong, or there is nothing to serve.
-            RepositoryError: The model repository cannot be served.
-            DeviceError: The device is not there.
+            ServerError: The address is taken or wrong.
         """
         self.address = self._bind()
         for service in ("", *_SERVICES):
             await self._health.set(service, _NOT_SERVING)
         await self._server.start()
+
+    async def load(self) -> None:
+        """Load and warm up the models, then report SERVING.
+
+        Raises:
+            ServerError: There is nothing to serve.
+            RepositoryError: The model repository cannot be served.
+            DeviceError: The device is not there.
+        """
         self._engine = await open_engine(self._config)
         pipelines = await Pipelines.over(self._engine)
         self._state.default_family = _default_family(pipelines, self._config)
@@ -157,7 +164,7 @@ async def run_server(config: ServerConfig) -> int:
         The exit status: 0, or 1 if the drain was cut short.
 
     Raises:
-        FacegenError: As `Server.start`.
+        FacegenError: As `Server.listen` and `Server.load`.
     """
     asked, insisted = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -165,7 +172,8 @@ async def run_server(config: ServerConfig) -> int:
         loop.add_signal_handler(number, lambda: (insisted if asked.is_set() else asked).set())
     server = Server(config)
     try:
-        if not await _done_before(asked, server.start()):
+        await server.listen()
+        if not await _done_before(asked, server.load()):
             return 0
         await asked.wait()
         return 0 if await _done_before(insisted, server.drain()) else 1

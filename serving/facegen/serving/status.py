@@ -45,7 +45,9 @@ def status_of(error: FacegenError) -> status_pb2.Status:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
     if isinstance(error, errors.InputError):
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=str(error), reason=reason
+            field=error.field,
+            description=str(error).removeprefix(f"{error.field}: "),
+            reason=reason,
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.QueueFullError):
