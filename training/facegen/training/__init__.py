@@ -1,31 +1,50 @@
-"""Training of face models: data sets, recipes, run folders."""
+"""Training of face models: data sets, recipes, run folders.
 
-from facegen.training.autoencoder import (
-    Autoencoder,
-    AutoencoderConfig,
-    AutoencoderOutput,
-    Decoder,
-    Encoder,
-    Posterior,
-)
-from facegen.training.config import TrainConfig, load_config, preset_names
-from facegen.training.data import FaceArrays, load_faces
-from facegen.training.prior import MixturePrior, fit_mixture
-from facegen.training.run import Run, RunPaths, load_run
-from facegen.training.trainer import train_run
+The names below load on first use, so that `facegen train --help` does not wait for PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facegen.training.autoencoder import (
+        Autoencoder,
+        AutoencoderConfig,
+        AutoencoderOutput,
+        Decoder,
+        Encoder,
+        Posterior,
+    )
+    from facegen.training.config import TrainConfig, load_config, preset_names
+    from facegen.training.data import FaceArrays, load_faces
+    from facegen.training.errors import (
+        ConfigurationError,
+        DatasetError,
+        NonFiniteError,
+        RunError,
+        TrainingError,
+    )
+    from facegen.training.prior import MixturePrior, fit_mixture
+    from facegen.training.run import Run, RunPaths, load_run
+    from facegen.training.trainer import train_run
 
 __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
     "AutoencoderOutput",
+    "ConfigurationError",
+    "DatasetError",
     "Decoder",
     "Encoder",
     "FaceArrays",
     "MixturePrior",
+    "NonFiniteError",
     "Posterior",
     "Run",
+    "RunError",
     "RunPaths",
     "TrainConfig",
+    "TrainingError",
     "fit_mixture",
     "load_config",
     "load_faces",
@@ -33,3 +52,33 @@ __all__ = [
     "preset_names",
     "train_run",
 ]
+
+_MODULES = {
+    "autoencoder": (
+        "Autoencoder",
+        "AutoencoderConfig",
+        "AutoencoderOutput",
+        "Decoder",
+        "Encoder",
+        "Posterior",
+    ),
+    "config": ("TrainConfig", "load_config", "preset_names"),
+    "data": ("FaceArrays", "load_faces"),
+    "errors": (
+        "ConfigurationError",
+        "DatasetError",
+        "NonFiniteError",
+        "RunError",
+        "TrainingError",
+    ),
+    "prior": ("MixturePrior", "fit_mixture"),
+    "run": ("Run", "RunPaths", "load_run"),
+    "trainer": ("train_run",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

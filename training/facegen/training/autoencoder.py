@@ -1,5 +1,6 @@
 """The convolutional autoencoder and its variational form, at any latent size and widths."""
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -90,7 +91,7 @@ def _up_convolution(inputs: int, outputs: int, *, bias: bool) -> nn.ConvTranspos
 
 
 class Encoder(nn.Module):
-    """Pictures to posteriors: a strided convolution a width, then a linear layer each for mu and logvar.
+    """Pictures to posteriors: a strided convolution a width, then linear layers to mu and logvar.
 
     Args:
         config: The model's configuration.
@@ -99,9 +100,7 @@ class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         sizes = (config.channels, *config.widths)
-        self.stages = nn.Sequential(
-            *(_down(a, b, config) for a, b in zip(sizes, sizes[1:], strict=False))
-        )
+        self.stages = nn.Sequential(*(_down(a, b, config) for a, b in pairwise(sizes)))
         side = config.image_size
         for _ in config.widths:
             side = side // 2 + 1  # kernel 4, stride 2, padding 2: 64 → 33 → 17 → 9 → 5 → 3
@@ -129,7 +128,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to pictures: a linear layer, then a strided transposed convolution a width.
 
-    Nothing stands between the linear layer and the first convolution, so that an export can fold the two.
+    Nothing stands between the linear layer and the first convolution, so that an export can fold
+    the two.
 
     Args:
         config: The model's configuration.
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         self.linear = nn.Linear(config.latent_size, self.width * self.side * self.side)
         widths = config.widths[::-1]
         stages: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             stages += [
                 _up_convolution(inputs, outputs, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
         x = self.linear(z)  # (B, 512 · 2 · 2)
         x = x.unflatten(1, (self.width, self.side, self.side))  # (B, 512, 2, 2)
         x = self.stages(x)  # (B, C, H, W)
-        return x + 0.5
+        return torch.add(x, 0.5)
 
 
 class Autoencoder(nn.Module):
@@ -179,7 +179,8 @@ class Autoencoder(nn.Module):
         step = 2 ** len(config.widths)
         if config.image_size % step:
             raise ValueError(
-                f"image_size is {config.image_size}, {len(config.widths)} widths need a multiple of {step}"
+                f"image_size is {config.image_size}, "
+                f"{len(config.widths)} widths need a multiple of {step}"
             )
         self.config = config
         self.encoder = Encoder(config)
@@ -197,4 +198,5 @@ class Autoencoder(nn.Module):
         """
         posterior = self.encoder(x)
         z = reparameterize(posterior, noise)
-        return AutoencoderOutput(self.decoder(z), posterior, z)
+        reconstruction: Tensor = self.decoder(z)
+        return AutoencoderOutput(reconstruction, posterior, z)

@@ -60,7 +60,7 @@ def train(
         overrides.append(f"epochs={epochs}")
     config = load_config(preset, overrides)
     folder = out / (name or Path(preset).stem)
-    train_run(config, folder, resume=resume, device=device, threads=threads)
+    train_run(config, folder, resume=resume, device=device, threads=threads, progress=True)
     typer.echo(folder)
 
 

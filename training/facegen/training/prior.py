@@ -46,7 +46,8 @@ class MixturePrior:
         edges = np.cumsum(self.weights, dtype=np.float64)[:-1]
         component = np.searchsorted(edges, uniform.reshape(-1), side="right")
         moved = np.einsum("bij,bj->bi", self.scale_trils[component], noise)
-        return (self.means[component] + moved).astype(np.float32)
+        latents: NDArray[np.float32] = (self.means[component] + moved).astype(np.float32)
+        return latents
 
     def save(self, path: Path) -> None:
         """Write the mixture as .npz."""
@@ -88,7 +89,8 @@ def fit_mixture(
         )
         mixture.fit(normal)
         criterion = mixture.bic(normal) if candidates else 0.0
-        _log.info("mixture fitted components=%d bic=%.0f", count, criterion)
+        if candidates:
+            _log.info("mixture fitted components=%d bic=%.0f", count, criterion)
         if best is None or criterion < best[0]:
             best = criterion, mixture
     assert best is not None

@@ -112,7 +112,7 @@ class Run:
         )
 
     def validation_images(self, count: int, *, data: Path | None = None) -> NDArray[np.uint8]:
-        """The first validation pictures, (N, H, W, C) uint8, N at most `count`; errors as for `faces`."""
+        """The first `count` validation pictures, (N, H, W, C) uint8; errors as for `faces`."""
         return self.faces(data).pixels["validation"][:count]
 
 

@@ -2,29 +2,35 @@
 
 import logging
 import os
-import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import save_file
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from facegen.training.batches import batch_loader
-from facegen.training.callbacks import FiniteGuard, History, MovingAverage, Pictures, Record
-from facegen.training.config import TrainConfig, config_to_toml, read_toml
+from facegen.training.callbacks import (
+    FiniteGuard,
+    History,
+    MovingAverage,
+    Pictures,
+    Record,
+    run_facts,
+)
+from facegen.training.config import TrainConfig, config_to_toml
 from facegen.training.data import FaceArrays, load_faces
-from facegen.training.errors import ConfigurationError, RunError
+from facegen.training.errors import ConfigurationError
 from facegen.training.latents import encode_pictures
 from facegen.training.module import AutoencoderModule
 from facegen.training.prior import fit_mixture
+from facegen.training.resumption import checkpoint_to_resume
 from facegen.training.run import Run, RunPaths, load_run
 
 __all__ = ["train_run"]
@@ -41,19 +47,19 @@ def train_run(
     resume: bool = False,
     device: str = "auto",
     threads: int | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Run:
     """Train a recipe.
 
-    A folder that holds an unfinished run of the same recipe is resumed, and ends as if it had not been cut
-    off: bit by bit on the CPU with the same number of threads.
+    A folder that holds an unfinished run of the same recipe is resumed, and ends as if it had not
+    been cut off: bit by bit on the CPU with the same number of threads.
 
     Args:
         config: The recipe.
         folder: The run folder; made if it is not there.
         resume: Insist that there is a checkpoint to resume from.
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads; None takes those this process may use.
+        threads: CPU threads; None takes as many as this process may use CPUs.
         progress: Show progress on stderr.
 
     Returns:
@@ -67,7 +73,8 @@ def train_run(
     """
     paths = RunPaths(folder)
     accelerator = _accelerator(device)
-    checkpoint = _checkpoint_to_resume(paths, config, resume=resume)
+    checkpoint = checkpoint_to_resume(paths, config, resume=resume)
+    module = _module(config)
     faces = load_faces(
         config.data.reader,
         Path(config.data.root),
@@ -76,11 +83,12 @@ def train_run(
     )
     folder.mkdir(parents=True, exist_ok=True)
     paths.config.write_text(config_to_toml(config), "utf-8")
-    with _threads(threads or len(os.sched_getaffinity(0))):
-        record = _record(paths, config, faces, accelerator=accelerator)
-        module = _module(config)
+    with _threads(threads or len(os.sched_getaffinity(0))), _quiet_lightning():
+        facts = run_facts(faces, seed=config.seed, accelerator=accelerator)
+        record = Record(paths.facts, facts, resumed=checkpoint is not None)
+        callbacks = _callbacks(config, paths, faces=faces, record=record)
         trainer = _trainer(
-            config, paths, faces=faces, record=record, accelerator=accelerator, progress=progress
+            config, paths, callbacks=callbacks, accelerator=accelerator, progress=progress
         )
         trainer.fit(
             module,
@@ -89,8 +97,6 @@ def train_run(
             ckpt_path=checkpoint,
             weights_only=True,
         )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         _finish(module, config, paths, faces=faces)
         record.write(finished=True)
     return load_run(folder)
@@ -105,40 +111,6 @@ def _accelerator(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
 
 
-def _checkpoint_to_resume(paths: RunPaths, config: TrainConfig, *, resume: bool) -> Path | None:
-    if paths.config.is_file():
-        old = read_toml(paths.config.read_text("utf-8"), source=str(paths.config))
-        changed = _changed_keys(old, config)
-        if paths.weights.is_file():
-            raise RunError(paths.folder, "already finished; choose another --name or delete it")
-        if changed and paths.checkpoint.is_file():
-            raise RunError(
-                paths.folder,
-                f"holds an unfinished run with other values of {', '.join(changed)}; "
-                "give the same ones, choose another --name, or delete it",
-            )
-    if paths.checkpoint.is_file():
-        _log.warning("resuming an unfinished run checkpoint=%s", paths.checkpoint)
-        return paths.checkpoint
-    if resume:
-        raise RunError(
-            paths.folder, "nothing to resume: no checkpoints/last.ckpt; train without --resume"
-        )
-    return None
-
-
-def _changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
-    def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                yield from flat(value, f"{prefix}{name}.")
-            else:
-                yield prefix + name, value
-
-    before, after = dict(flat(old.model_dump())), dict(flat(new.model_dump()))
-    return [k for k in after if before[k] != after[k] and k not in ("data.root", "description")]
-
-
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -150,8 +122,25 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertisements and its use of deprecated PyTorch names off the screen."""
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+            warnings.filterwarnings("ignore", message=r".*does not have many workers")
+            warnings.filterwarnings("ignore", message=r".*is smaller than the logging interval")
+            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* is not empty")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
 def _module(config: TrainConfig) -> AutoencoderModule:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
             module = AutoencoderModule(config)
@@ -164,37 +153,42 @@ def _module(config: TrainConfig) -> AutoencoderModule:
     return module
 
 
+def _callbacks(
+    config: TrainConfig, paths: RunPaths, *, faces: FaceArrays, record: Record
+) -> list[Callback]:
+    pictures = Pictures(
+        paths.pictures,
+        faces.pixels["train"],
+        validation=faces.pixels["validation"],
+        count=config.picture_count,
+        seed=config.seed,
+    )
+    checkpoint = ModelCheckpoint(
+        paths.checkpoint.parent,
+        filename=paths.checkpoint.stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [
+        FiniteGuard(paths.checkpoint),
+        pictures,  # before the average, whose validation hook swaps the plain weights back
+        MovingAverage(config.ema_decay),
+        History(paths.table, paths.pictures / "losses.png"),
+        record,
+        checkpoint,
+    ]
+
+
 def _trainer(
     config: TrainConfig,
     paths: RunPaths,
     *,
-    faces: FaceArrays,
-    record: Record,
+    callbacks: list[Callback],
     accelerator: str,
     progress: bool,
 ) -> Trainer:
-    callbacks: list[Callback] = [
-        FiniteGuard(paths.checkpoint),
-        # Before the average: its validation hook swaps the plain weights back.
-        Pictures(
-            paths.pictures,
-            faces.pixels["train"],
-            validation=faces.pixels["validation"],
-            count=config.picture_count,
-            seed=config.seed,
-        ),
-        MovingAverage(config.ema_decay),
-        History(paths.table, paths.pictures / "losses.png"),
-        record,
-        ModelCheckpoint(
-            paths.checkpoint.parent,
-            filename=paths.checkpoint.stem,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
     if progress:
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks = [*callbacks, RichProgressBar(leave=True, console_kwargs={"stderr": True})]
     return Trainer(
         accelerator=accelerator,
         devices=1,
@@ -208,7 +202,6 @@ def _trainer(
         use_distributed_sampler=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
-        deterministic="warn" if accelerator == "cuda" else True,
     )
 
 
@@ -220,58 +213,27 @@ def _precision(config: TrainConfig, accelerator: str) -> Any:
     return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
 
 
-def _record(paths: RunPaths, config: TrainConfig, faces: FaceArrays, *, accelerator: str) -> Record:
-    import json
-
-    earlier: dict[str, Any] = {}
-    if paths.facts.is_file() and paths.checkpoint.is_file():
-        earlier = json.loads(paths.facts.read_text("utf-8"))
-    facts = {
-        "commit": _commit(),
-        "seed": config.seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "device": torch.cuda.get_device_name() if accelerator == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "train_pictures": len(faces.pixels["train"]),
-        "validation_pictures": len(faces.pixels["validation"]),
-        "corrupt_pictures": list(faces.corrupt),
-        "dropped_pictures": faces.dropped_count,
-        "crop": faces.dataset.crop,
-        "finished": False,
-    }
-    facts |= {"started": earlier.get("started", facts["started"])}
-    return Record(paths.facts, facts, seconds=float(earlier.get("seconds", 0.0)))
-
-
-def _commit() -> str:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
 def _finish(
     module: AutoencoderModule, config: TrainConfig, paths: RunPaths, *, faces: FaceArrays
 ) -> None:
+    # The checkpoint's state_dict is the average; a run that was cut off after its last epoch has it
+    # nowhere else.
+    state = torch.load(paths.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
     model = module.model.eval()
-    recipe = config.prior
     latents = encode_pictures(
         model,
         faces.pixels["train"],
-        seed=config.seed if recipe.latents == "samples" else None,
-        flip=recipe.flip,
+        seed=config.seed if config.prior.latents == "samples" else None,
+        flip=config.prior.flip,
     )
     _log.info("fitting the prior latents=%d", len(latents))
-    prior = fit_mixture(latents, recipe.components, candidates=recipe.candidates, seed=config.seed)
+    prior = fit_mixture(
+        latents,
+        config.prior.components,
+        candidates=config.prior.candidates,
+        seed=config.seed,
+    )
     prior.save(paths.prior)
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     temporary = paths.weights.with_suffix(".tmp")

@@ -4,6 +4,14 @@ from facegen.training.callbacks.averaging import MovingAverage
 from facegen.training.callbacks.finite import FiniteGuard
 from facegen.training.callbacks.history import History
 from facegen.training.callbacks.pictures import Pictures
-from facegen.training.callbacks.record import Record
+from facegen.training.callbacks.record import Record, run_facts, write_json
 
-__all__ = ["FiniteGuard", "History", "MovingAverage", "Pictures", "Record"]
+__all__ = [
+    "FiniteGuard",
+    "History",
+    "MovingAverage",
+    "Pictures",
+    "Record",
+    "run_facts",
+    "write_json",
+]

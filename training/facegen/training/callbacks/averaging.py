@@ -13,7 +13,8 @@ __all__ = ["MovingAverage"]
 class MovingAverage(WeightAveraging):
     """Lightning's weight averaging with a decay that grows to its final value.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the first epochs' averages are of use.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the first epochs' averages are
+    of use.
 
     Args:
         decay: The final decay, in [0, 1); 0 keeps the plain weights.
@@ -29,6 +30,7 @@ def _warmed_up(
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         grown = (1 + int(count)) / (10 + int(count))
-        get_ema_multi_avg_fn(min(decay, grown))(averaged, current, count)
+        average = get_ema_multi_avg_fn(min(decay, grown))  # type: ignore[no-untyped-call]  # torch's
+        average(averaged, current, count)
 
     return update

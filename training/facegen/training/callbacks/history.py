@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = ["History", "draw_curves"]
 
@@ -21,12 +22,12 @@ _PANELS = (
 class History(Callback):
     """Keeps one row of metrics an epoch.
 
-    Its rows travel in the checkpoint, so that a resumed run's file and curves have every epoch once.
+    Its rows travel in the checkpoint, so that a resumed run has every epoch once, in file and plot.
     Lightning's CSVLogger would delete the earlier rows on a resume.
 
     Args:
         table: Where metrics.csv goes.
-        picture: Where the curves go when training ends.
+        picture: Where the curves go.
     """
 
     def __init__(self, table: Path, picture: Path) -> None:
@@ -35,7 +36,7 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row and rewrite the table."""
+        """Add the epoch's row, rewrite the table and redraw the curves."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
         self.rows = [r for r in self.rows if r["epoch"] < trainer.current_epoch] + [row]
@@ -48,9 +49,6 @@ class History(Callback):
         temporary = self.table.with_suffix(".tmp")
         temporary.write_text(text.getvalue(), "utf-8")
         temporary.replace(self.table)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves."""
         draw_curves(self.rows, self.picture)
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +77,7 @@ def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker=".")
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

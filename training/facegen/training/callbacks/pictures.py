@@ -20,8 +20,9 @@ _FITTED_COUNT = 2000
 class Pictures(Callback):
     """Writes reconstructions-EEE.png (originals on the left of each pair) and samples-EEE.png.
 
-    A VAE's samples are decoded from N(0, I), an autoencoder's from one Gaussian fitted to the latents of
-    training pictures. Pictures and noise are the same every epoch, so that epochs can be compared.
+    A VAE's samples are decoded from N(0, I), an autoencoder's from one Gaussian fitted to the
+    latents of training pictures. Pictures and noise are the same every epoch, so that epochs can be
+    compared.
 
     Args:
         folder: Where the PNGs go.
@@ -82,7 +83,8 @@ def picture_grid(pictures: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]
         columns: Pictures in a row.
 
     Returns:
-        (rows · H, columns · W[, 3]) uint8, black where there is no picture; grey ones lose their last axis.
+        (rows · H, columns · W[, 3]) uint8, black where there is no picture; grey ones lose their
+        last axis.
     """
     count, height, width, channels = pictures.shape
     rows = -(-count // columns)

@@ -1,13 +1,20 @@
 """run.json: where, when and how long a run trained."""
 
 import json
+import subprocess
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import lightning
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-__all__ = ["Record", "write_json"]
+from facegen.training.data import FaceArrays
+
+__all__ = ["Record", "run_facts", "write_json"]
 
 
 class Record(Callback):
@@ -16,18 +23,22 @@ class Record(Callback):
     Args:
         path: Where run.json goes.
         facts: What does not change during the run.
-        seconds: Time that earlier parts of the run took.
+        resumed: The run goes on: its start and the seconds it took so far are those of the file.
     """
 
-    def __init__(self, path: Path, facts: dict[str, Any], *, seconds: float = 0.0) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], *, resumed: bool) -> None:
+        earlier: dict[str, Any] = {}
+        if resumed and path.is_file():
+            earlier = json.loads(path.read_text("utf-8"))
         self.path = path
-        self.facts = facts
-        self.earlier_seconds = seconds
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.facts = {"started": earlier.get("started", started), **facts}
+        self.earlier_seconds = float(earlier.get("seconds", 0.0))
         self.begun = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch and the time so far."""
-        self.write(epochs=trainer.current_epoch + 1)
+        self.write(epochs=trainer.current_epoch + 1, steps=trainer.global_step, finished=False)
 
     def write(self, **changes: Any) -> None:
         """Change some facts and write all."""
@@ -36,8 +47,42 @@ class Record(Callback):
         write_json(self.path, self.facts)
 
 
+def run_facts(faces: FaceArrays, *, seed: int, accelerator: str) -> dict[str, Any]:
+    """What is known of a run before it begins: versions, device and data.
+
+    Args:
+        faces: The data set.
+        seed: The run's seed.
+        accelerator: "cpu" or "cuda".
+
+    Returns:
+        JSON values by name.
+    """
+    return {
+        "commit": _commit(),
+        "seed": seed,
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "device": torch.cuda.get_device_name() if accelerator == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "train_pictures": len(faces.pixels["train"]),
+        "validation_pictures": len(faces.pixels["validation"]),
+        "corrupt_pictures": list(faces.corrupt),
+        "dropped_pictures": faces.dropped_count,
+        "crop": faces.dataset.crop,
+    }
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON in one move, so that a reader never meets half a file."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
     temporary.replace(path)
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

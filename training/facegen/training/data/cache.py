@@ -33,7 +33,7 @@ class DecodedPictures:
     """A data set's pixels.
 
     Attributes:
-        pixels: (N, H, W, C) uint8, mapped from disk; the splits follow one another in the order of SPLITS.
+        pixels: (N, H, W, C) uint8, mapped from disk; split after split in the order of SPLITS.
         kept: For each row, the index of its picture in the data set.
         corrupt: Names of files that could not be decoded.
         dropped_count: Exact copies and flat pictures that were left out.
@@ -55,8 +55,8 @@ class _Entry:
 def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedPictures:
     """Decode a data set, or map what was decoded before.
 
-    The cache lies in `.facegen-cache` beside the data, or in $XDG_CACHE_HOME/facegen where that cannot be
-    written. Files that do not decode are left out, counted and named in a warning.
+    The cache lies in `.facegen-cache` in the data set's folder, or in $XDG_CACHE_HOME/facegen where
+    that cannot be written. Files that do not decode are left out, counted and named in a warning.
 
     Args:
         dataset: The pictures.

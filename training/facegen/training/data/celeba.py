@@ -71,7 +71,8 @@ def _read_attributes(path: Path) -> Mapping[str, Mapping[str, float]]:
         if len(values) != len(names):
             raise DatasetError(
                 "CelebA",
-                looked_for=f"{len(names)} attributes in row {number} of {path.name}, got {len(values)},",
+                looked_for=f"{len(names)} attributes in row {number} of {path.name}, "
+                f"which has {len(values)},",
                 where=path.parent,
                 remedy=_REMEDY,
             )

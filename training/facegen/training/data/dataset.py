@@ -54,7 +54,7 @@ class Dataset:
     distinct: bool = False
 
     def fingerprint(self) -> str:
-        """Hash of every picture's name, split, size and modification time: what decoding depends on."""
+        """Hash of every picture's name, split, size and modification time."""
         digest = hashlib.sha256()
         for picture in self.pictures:
             state: Any

@@ -15,8 +15,8 @@ def crop_box(width_px: int, height_px: int, crop: float) -> tuple[float, float, 
     Args:
         width_px: The picture's width.
         height_px: Its height.
-        crop: The square's side as a fraction of the shorter side; a side within 0.01 pixels of a whole
-            number is that number.
+        crop: The square's side as a fraction of the shorter side; a side within 0.01 pixels of a
+            whole number is that number.
 
     Returns:
         left, upper, right, lower, in pixels, fractions allowed.

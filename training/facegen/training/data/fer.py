@@ -31,7 +31,8 @@ _FOLDERS: dict[str, Split] = {
 }
 _REMEDY = (
     "Get fer2013.csv from https://www.kaggle.com/c/challenges-in-representation-learning-facial-"
-    "expression-recognition-challenge/data, or make FER+'s folders with https://github.com/microsoft/FERPlus."
+    "expression-recognition-challenge/data, or make FER+'s folders with "
+    "https://github.com/microsoft/FERPlus."
 )
 
 
@@ -39,11 +40,11 @@ def read_fer(root: Path) -> Dataset:
     """List FER2013's pictures; exact copies and flat ones fall out when they are decoded.
 
     Args:
-        root: The folder of fer2013.csv (or icml_face_data.csv), or of FER2013Train and FER2013Valid.
+        root: The folder of fer2013.csv or icml_face_data.csv, or of FER2013Train and FER2013Valid.
 
     Returns:
-        Grey pictures of 48 x 48 with label `emotion` (0 to 6: angry, disgust, fear, happy, sad, surprise,
-        neutral) and FER+'s `votes.NAME`, where the tables are there.
+        Grey pictures of 48 x 48 with label `emotion` (0 to 6: angry, disgust, fear, happy, sad,
+        surprise, neutral) and FER+'s `votes.NAME`, where the tables are there.
 
     Raises:
         DatasetError: Neither layout, or a table that does not parse.
@@ -65,7 +66,7 @@ def read_fer(root: Path) -> Dataset:
     return Dataset("fer", root, pictures, distinct=True)
 
 
-def _read_pixels(path: Path, votes: Mapping[str, Mapping[str, float]]) -> Iterable[Picture]:
+def _read_pixels(path: Path, votes: Mapping[str, dict[str, float]]) -> Iterable[Picture]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
         for number, row in enumerate(rows):
@@ -77,14 +78,14 @@ def _read_pixels(path: Path, votes: Mapping[str, Mapping[str, float]]) -> Iterab
             except (AttributeError, KeyError, ValueError, OverflowError) as error:
                 raise DatasetError(
                     "FER2013",
-                    looked_for=f"emotion, 48 x 48 pixels and Usage in data row {number} of {path.name}",
+                    looked_for=f"emotion, 48 x 48 pixels, Usage in row {number} of {path.name}",
                     where=path.parent,
                     remedy=_REMEDY,
                 ) from error
             yield Picture(name, split, pixels, labels)
 
 
-def _read_folders(root: Path, votes: Mapping[str, Mapping[str, float]]) -> Iterable[Picture]:
+def _read_folders(root: Path, votes: Mapping[str, dict[str, float]]) -> Iterable[Picture]:
     emotions = _read_emotions(root / "fer2013_labels.csv")
     for folder, split in _FOLDERS.items():
         for path in sorted((root / folder).glob("*.png")):

@@ -17,7 +17,7 @@ def read_folder(root: Path) -> Dataset:
         root: The folder; hidden files and folders in it are left out.
 
     Returns:
-        Pictures without labels, whole central squares. With two pictures or more both splits have some.
+        Pictures without labels, whole central squares; both splits have some.
 
     Raises:
         DatasetError: Fewer than two pictures.

@@ -41,6 +41,6 @@ def read_lfw(root: Path) -> Dataset:
             "LFW",
             looked_for="Name_Surname/Name_Surname_0001.jpg …",
             where=root,
-            remedy="Get lfw.tgz from http://vis-www.cs.umass.edu/lfw/ or its mirrors and unpack it.",
+            remedy="Get lfw.tgz from http://vis-www.cs.umass.edu/lfw/ or a mirror and unpack it.",
         )
     return Dataset("lfw", root, tuple(pictures), crop=CROP)
