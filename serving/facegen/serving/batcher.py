@@ -36,6 +36,7 @@ class BatcherSettings:
         max_queue_rows: Rows that may wait. A request with more is taken if none wait.
         max_queue_delay_s: Seconds that rows may wait for others to fill a batch; 0: none.
         turn_rows: Rows of one request that may run before those behind it.
+        min_share_rows: Rows that are not shared out among several workers that are free.
         bucketed: Whether batches are filled up to a power of two, so that few shapes occur.
     """
 
@@ -44,6 +45,7 @@ class BatcherSettings:
     max_queue_rows: int = 2048
     max_queue_delay_s: float = 0.0
     turn_rows: int = 32
+    min_share_rows: int = 1
     bucketed: bool = False
 
     def executed_rows(self, rows: int) -> int:
@@ -200,15 +202,21 @@ class Batcher:
         )
 
     def _start_workers(self) -> None:
-        """Wake a worker for every batch, less those that come anyway. Holds the lock."""
+        """Wake a worker for every share of the rows, less those about to begin. Holds the lock."""
         if not self._ripe():
             return
         settings = self._settings
-        batches = -(-self._queue.rows // settings.max_batch_rows)
-        while self._waking < batches and self._active < settings.concurrency:
+        shares = -(-self._queue.rows // settings.min_share_rows)
+        while self._waking < shares and self._active < settings.concurrency:
             self._waking += 1
             self._active += 1
             self._workers.put(self._work)
+
+    def _share(self) -> int:
+        """How many rows to run now, if the workers about to begin take as many. Holds the lock."""
+        settings = self._settings
+        share = -(-self._queue.rows // (self._waking + 1))
+        return min(settings.max_batch_rows, max(settings.min_share_rows, share))
 
     def _work(self) -> None:
         """Run one batch in a worker, and come back behind other models if more waits."""
@@ -216,26 +224,25 @@ class Batcher:
         with self._lock:
             self._waking -= 1
             if self._ripe():
-                pieces = self._queue.take(self._settings.max_batch_rows, self._loop.time())
-        if pieces:
-            started = time.perf_counter()
-            answers = self._execute(pieces)
-            if answers:
-                self._loop.call_soon_threadsafe(_deliver, answers)
-            row_s = (time.perf_counter() - started) / row_count(pieces)
-            self._row_s += 0.1 * (row_s - self._row_s)
+                pieces = self._queue.take(self._share(), self._loop.time())
+        answers = self._execute(pieces) if pieces else []
         with self._lock:
+            # Before the answers, so that what they bring about finds this worker free.
             if self._ripe():
                 self._waking += 1
                 self._workers.put(self._work)
-                return
-            self._active -= 1
-            if self._closed and not self._active and not self._queue.rows:
-                self._loop.call_soon_threadsafe(self._drained.set)
+            else:
+                self._active -= 1
+            drained = self._closed and not self._active and not self._queue.rows
+        if answers:
+            self._loop.call_soon_threadsafe(_deliver, answers)
+        if drained:
+            self._loop.call_soon_threadsafe(self._drained.set)
 
     def _execute(self, pieces: Sequence[Piece]) -> list[_Answer]:
         """Run a batch; if it fails, run each request's rows alone: a bad one fails alone."""
         rows = row_count(pieces)
+        started = time.perf_counter()
         try:
             outputs = self._run(join_inputs(pieces, rows=self._settings.executed_rows(rows)))
         except Exception as error:  # the runtime's errors have no root but this
@@ -245,6 +252,7 @@ class Batcher:
             request = pieces[0].request
             self._drop(request)
             return [(request, InferenceError(self._name, str(error)))]
+        self._row_s += 0.1 * ((time.perf_counter() - started) / rows - self._row_s)
         parts = split_outputs(pieces, outputs)
         finished = []
         with self._lock:

@@ -21,8 +21,10 @@ __all__ = ["OnnxEngine"]
 
 _LOGGER = logging.getLogger(__name__)
 
-# More rows an execution are no faster on a CPU, and keep others waiting longer.
-_CPU_MAX_BATCH_ROWS = 8
+# On CPUs, more rows an execution are no faster and keep others waiting longer, fewer cost calls.
+_CPU_MAX_BATCH_ROWS = 16
+# Of fewer rows, waking another thread costs more than it gains.
+_CPU_MIN_SHARE_ROWS = 2
 # A GPU runs one batch while the next is copied to it.
 _CUDA_THREADS = 2
 
@@ -45,7 +47,7 @@ class OnnxEngine:
         repository_path: The model repository.
         device: Where to run. There is no fall-back: what cannot run there is refused.
         threads: Executions at a time over all models; None: one a CPU available, 2 on CUDA.
-        max_batch_rows: The most rows of one execution, within each model's max_batch_size; None: 8
+        max_batch_rows: The most rows of one execution, within each model's max_batch_size; None: 16
             on CPU, the model's own on CUDA.
         max_queue_rows: Rows that may wait for one model.
 
@@ -209,6 +211,7 @@ class OnnxEngine:
                 max_queue_rows=self._max_queue_rows,
                 max_queue_delay_s=model.max_queue_delay_s,
                 turn_rows=max(32, max_batch_rows),
+                min_share_rows=_CPU_MIN_SHARE_ROWS if self._device == "cpu" else max_batch_rows,
                 bucketed=self._device == "cuda",
             ),
         )
