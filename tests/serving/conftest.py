@@ -1,8 +1,16 @@
-"""Small graphs written by hand, in a model repository of their own."""
+"""Small graphs written by hand, in a model repository of their own; servers as processes."""
 
 import hashlib
-from collections.abc import Callable
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -58,7 +66,84 @@ def write_model(tmp_path: Path) -> WriteModel:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "model.onnx").write_bytes(graph)
         text = config or _DOUBLE.format(sha256=hashlib.sha256(graph).hexdigest())
+        (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "config.pbtxt").write_text(text + extra, encoding="utf-8")
         return tmp_path
 
     return write
+
+
+@dataclass
+class ServerProcess:
+    """A `facegen serve` of its own; use as a context manager.
+
+    Attributes:
+        process: The process.
+        log: The lines it has written to stderr.
+        address: Where it listens; empty if it ended before it served.
+    """
+
+    process: subprocess.Popen[str]
+    log: list[str] = field(default_factory=list)
+    address: str = ""
+
+    def __enter__(self) -> Self:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"serving \d+ famil\w+ on (\S+)$", line):
+                self.address = found[1]
+                break
+        # The pipe must not fill up, or the server would wait for ever.
+        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr or ()))
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Wait for the end; the exit status."""
+        return self.process.wait(timeout=60)
+
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start_server(tiny_repository: Path) -> Iterator[StartServer]:
+    """Start `facegen serve` with flags on a free port of loopback, serving the tiny repository."""
+    with ExitStack() as stack:
+
+        def start(*flags: str) -> ServerProcess:
+            return stack.enter_context(_serve(tiny_repository, *flags))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server_address(tiny_repository: Path) -> Iterator[str]:
+    """The address of a server of the tiny repository that all tests share."""
+    with _serve(tiny_repository) as server:
+        assert server.address, "".join(server.log)
+        yield server.address
+        server.terminate()
+        assert server.wait() == 0, "".join(server.log)
+
+
+def _serve(repository: Path, *flags: str) -> ServerProcess:
+    command = Path(sys.executable).with_name("facegen")
+    defaults = ("--engine", f"onnx:{repository}", "--address", "127.0.0.1:0", "--threads", "1")
+    process = subprocess.Popen(
+        [command, "serve", *defaults, *flags], stderr=subprocess.PIPE, text=True
+    )
+    return ServerProcess(process)

@@ -1,0 +1,175 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from facegen.serving.engine import ModelInfo, TensorSpec
+from facegen.serving.errors import FamilyError, ModelNotFoundError
+from facegen.serving.family import find_family, group_families
+
+
+def _model(role: str, *, family: str = "f", version: str = "1", **parameters: str) -> ModelInfo:
+    tensor = TensorSpec("x", np.dtype(np.float32), (8,))
+    prior = f"-{parameters['prior']}" if role == "prior" and "prior" in parameters else ""
+    said = {
+        "family": family,
+        "role": role,
+        "kind": "vae",
+        "latent_size": "8",
+        "image_size": "48x64x3",
+        **parameters,
+    }
+    return ModelInfo(
+        name=f"{family}-{role}{prior}",
+        version=version,
+        inputs=(tensor,),
+        outputs=(tensor,),
+        max_batch_size=4,
+        parameters={f"facegen.{key}": value for key, value in said.items() if value},
+    )
+
+
+def _family(**changes: str) -> list[ModelInfo]:
+    return [
+        _model("encoder", **changes),
+        _model("decoder", **changes),
+        _model("prior", prior="normal", **changes),
+        _model("prior", prior="mixture", default_prior="true", **changes),
+    ]
+
+
+def test_a_family_gathers_its_models_and_facts() -> None:
+    (family,) = group_families(
+        _family(
+            crop="0.8427",
+            dataset="CelebA",
+            data_license="non-commercial",
+            metrics='{"psnr_db": 20.5, "images": 7}',
+            protocol="on held-out faces",
+            commit="abc",
+        )
+    )
+
+    assert (family.name, family.version, family.kind) == ("f", "1", "vae")
+    assert (family.height_px, family.width_px, family.channel_count) == (48, 64, 3)
+    assert family.latent_size == 8
+    assert family.crop_fraction == pytest.approx(0.8427)
+    assert list(family.priors.items()) == [
+        ("mixture", "f-prior-mixture"),
+        ("normal", "f-prior-normal"),
+    ]
+    assert family.default_prior == "mixture"
+    assert family.graphs == ("f-encoder", "f-decoder", "f-prior-mixture", "f-prior-normal")
+    assert (family.dataset, family.data_license) == ("CelebA", "non-commercial")
+    assert family.metrics == {"psnr_db": 20.5, "images": 7.0}
+    assert (family.protocol, family.commit) == ("on held-out faces", "abc")
+
+
+def test_facts_that_are_not_told_have_their_defaults() -> None:
+    (family,) = group_families(_family())
+
+    assert family.crop_fraction == 1
+    assert family.metrics == {}
+    assert family.dataset == ""
+
+
+def test_families_come_by_name_and_versions_by_number() -> None:
+    models = [*_family(version="10"), *_family(version="9"), *_family(family="a")]
+
+    families = group_families(models)
+
+    assert [(family.name, family.version) for family in families] == [
+        ("a", "1"),
+        ("f", "9"),
+        ("f", "10"),
+    ]
+
+
+def test_models_of_no_family_are_passed_over() -> None:
+    stranger = replace(_model("encoder"), parameters={})
+
+    assert group_families([stranger]) == ()
+
+
+def test_an_incomplete_family_is_passed_over_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        families = group_families([*_family(family="a"), _model("encoder")])
+
+    assert [family.name for family in families] == ["a"]
+    assert "family=f version=1 missing=decoder,prior" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": ""}, 'has no parameter "facegen.kind"'),
+        ({"latent_size": "many"}, 'latent_size" is "many"'),
+        ({"latent_size": "0"}, 'latent_size" is "0"'),
+        ({"image_size": "64x64"}, 'not like "64x64x3"'),
+        ({"image_size": "64x64x2"}, "odd picture"),
+        ({"crop": "1.5"}, 'crop" is "1.5"'),
+        ({"crop": "nan"}, 'crop" is "nan"'),
+        ({"metrics": "psnr"}, "no JSON object"),
+        ({"metrics": "[1]"}, "no JSON object"),
+        ({"metrics": '{"a": "b"}'}, "no JSON object"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_its_family(
+    changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(FamilyError, match=message) as caught:
+        group_families(_family(**changes))
+
+    assert str(caught.value).startswith('family "f": ')
+
+
+def test_models_that_contradict_each_other_are_refused() -> None:
+    models = [*_family()[1:], _model("encoder", latent_size="9")]
+
+    with pytest.raises(FamilyError, match=r"contradict.*latent_size.*f-encoder says 9"):
+        group_families(models)
+
+
+def test_a_model_of_a_family_without_a_role_is_refused() -> None:
+    model = _model("encoder")
+    model = replace(model, parameters={**model.parameters, "facegen.role": ""})
+
+    with pytest.raises(FamilyError, match=r'"f-encoder" has no parameter "facegen\.role"'):
+        group_families([model])
+
+
+def test_two_decoders_are_refused() -> None:
+    with pytest.raises(FamilyError, match='all have the role "decoder"'):
+        group_families([*_family(), _model("decoder")])
+
+
+@pytest.mark.parametrize("default", ["", "true"])
+def test_several_priors_need_exactly_one_default(default: str) -> None:
+    models = [
+        *_family()[:2],
+        _model("prior", prior="normal", default_prior=default),
+        _model("prior", prior="mixture", default_prior=default),
+    ]
+
+    with pytest.raises(FamilyError, match=r"facegen\.default_prior"):
+        group_families(models)
+
+
+def test_a_single_prior_is_the_default() -> None:
+    (family,) = group_families(_family()[:3])
+
+    assert family.default_prior == "normal"
+
+
+def test_the_newest_version_is_found_unless_one_is_named() -> None:
+    families = group_families([*_family(version="10"), *_family(version="9")])
+
+    assert find_family(families, "f").version == "10"
+    assert find_family(families, "f", version="9").version == "9"
+    with pytest.raises(ModelNotFoundError, match=r'"f" version "1".*ready: f 9, f 10'):
+        find_family(families, "f", version="1")
+    with pytest.raises(ModelNotFoundError, match='"g"'):
+        find_family(families, "g")
