@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 WriteModel = Callable[..., Path]
 
@@ -30,16 +31,16 @@ model_warmup {{
 """
 
 
-def _scaling_graph(factor: float) -> bytes:
-    """A graph `y = x W` with x and y (B, 4) and W `factor` times the identity, as bytes."""
+def _linear_graph(weight: NDArray[np.float32]) -> bytes:
+    """A graph `y = x W` with x and y (B, 4) and W (4, 4), as bytes."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "W"], ["y"])],
-        "scaling",
+        "linear",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
-        [numpy_helper.from_array(np.eye(4, dtype=np.float32) * np.float32(factor), "W")],
+        [numpy_helper.from_array(weight, "W")],
     )
     opsets = [helper.make_opsetid("", 20)]
     graph_bytes: bytes = helper.make_model(
@@ -50,17 +51,19 @@ def _scaling_graph(factor: float) -> bytes:
 
 @pytest.fixture
 def write_model(tmp_path: Path) -> WriteModel:
-    """Write a model that multiplies by `factor` into `tmp_path`, its config changed by `extra`."""
+    """Write a model that multiplies by `factor`, or by `weight` (4, 4), into `tmp_path`, its config changed by `extra`."""
 
     def write(
         name: str = "double",
         *,
         factor: float = 2.0,
+        weight: NDArray[np.float32] | None = None,
         versions: tuple[str, ...] = ("1",),
         config: str | None = None,
         extra: str = "",
     ) -> Path:
-        graph = _scaling_graph(factor)
+        scaling = np.eye(4, dtype=np.float32) * np.float32(factor)
+        graph = _linear_graph(scaling if weight is None else weight)
         for version in versions:
             folder = tmp_path / name / version
             folder.mkdir(parents=True, exist_ok=True)

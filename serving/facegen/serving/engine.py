@@ -64,7 +64,7 @@ class Engine(Protocol):
         Args:
             model: The model's name.
             inputs: For every input of the model an array (rows, *shape) of its dtype; at least one
-                row, more than `max_batch_size` allowed.
+                row, more than `max_batch_size` allowed. Values, NaN too, are not looked at.
             version: The version; empty means the newest ready one.
             timeout_s: Seconds until the answer is of no use; None waits for ever. Cancelling the
                 awaiting task drops rows that have not begun to run.
@@ -78,6 +78,7 @@ class Engine(Protocol):
             QueueFullError: Too many rows wait. Retry later.
             DeadlineError: The timeout passed first.
             EngineClosedError: The engine is shutting down. Retry elsewhere.
+            InferenceError: The runtime failed on these rows.
         """
         ...
 
