@@ -51,7 +51,7 @@ def _linear_graph(weight: NDArray[np.float32]) -> bytes:
 
 @pytest.fixture
 def write_model(tmp_path: Path) -> WriteModel:
-    """Write a model that multiplies by `factor`, or by `weight` (4, 4), into `tmp_path`, its config changed by `extra`."""
+    """Write a model that multiplies by `factor` or `weight` (4, 4), its config plus `extra`."""
 
     def write(
         name: str = "double",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # has no types
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]  # has no types
+from tritonclient.grpc import model_config_pb2
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import RepositoryError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]  # has no types
+import onnxruntime
 
 from facegen.serving.engine import Array, TensorSpec
 from facegen.serving.errors import DeviceError, RepositoryError
