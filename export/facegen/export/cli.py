@@ -1,0 +1,78 @@
+"""The command `facegen export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Weights", "export"]
+
+
+class Weights(StrEnum):
+    """How the files keep large weights; every graph computes in float32."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path, typer.Option(help="The model repository; made if it is not there.")] = Path(
+        "models"
+    ),
+    family: Annotated[str, typer.Option(help="Family's name; the run folder's by default.")] = "",
+    version: Annotated[
+        int, typer.Option(help="Version to write; the same version is replaced.", min=1)
+    ] = 1,
+    weights: Annotated[
+        Weights | None,
+        typer.Option(
+            help="How the files keep large weights. Default: float16 for the encoder, float32 for "
+            "the decoder."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets; the run's by default."),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Validation pictures to check the graphs with.", min=1)
+    ] = 64,
+    repetitions: Annotated[
+        int,
+        typer.Option(
+            help="Turns in which forms of a graph are timed; 0 takes the usual winner.", min=0
+        ),
+    ] = 15,
+    max_batch_size: Annotated[
+        int, typer.Option(help="The most rows that a server runs at once.", min=1)
+    ] = 64,
+    max_queue_delay_us: Annotated[
+        int, typer.Option(help="Microseconds a server waits for rows that fill a batch.", min=0)
+    ] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Export a run to a model repository: checked ONNX graphs, their config.pbtxt and a card."""
+    import json
+
+    from rich.console import Console
+
+    from facegen.export.config import BatchingOptions
+    from facegen.export.exporter import ExportOptions, export_run
+    from facegen.export.report import report_json, report_table
+    from facegen.export.selection import Measurement
+
+    options = ExportOptions(
+        encoder_storage=(weights or Weights.FLOAT16).value,
+        decoder_storage=(weights or Weights.FLOAT32).value,
+        picture_count=pictures,
+        measurement=Measurement(repetitions=repetitions),
+        batching=BatchingOptions(max_batch_size, max_queue_delay_us),
+    )
+    with Console(stderr=True).status(f"exporting {run}"):
+        report = export_run(run, to, family=family, version=version, data=data, options=options)
+    if as_json:
+        typer.echo(json.dumps(report_json(report)))
+    else:
+        Console().print(report_table(report))

@@ -1,0 +1,168 @@
+"""The config.pbtxt of a graph: Triton's ModelConfig with facegen's parameters."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import onnx
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from facegen.export.errors import InvalidGraphError
+
+__all__ = ["BatchingOptions", "FamilyFacts", "GraphRole", "model_config", "parse_config", "to_text"]
+
+_DATA_TYPES: Mapping[int, int] = {
+    onnx.TensorProto.UINT8: model_config_pb2.TYPE_UINT8,
+    onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyFacts:
+    """What all graphs of a family say of themselves.
+
+    Attributes:
+        family: The family's name.
+        kind: `autoencoder` or `vae`.
+        latent_size: Values in a latent.
+        image_size: Height and width in pixels, channels.
+        crop: The central square that the model sees, as a fraction of the shorter side of a picture
+            of the data set.
+        dataset: The data set's name.
+        data_license: The terms of that data.
+        metrics: Measured qualities by name.
+        protocol: How they were measured, one sentence.
+        commit: The commit that trained it.
+    """
+
+    family: str
+    kind: Literal["autoencoder", "vae"]
+    latent_size: int
+    image_size: tuple[int, int, int]
+    crop: float
+    dataset: str
+    data_license: str
+    metrics: Mapping[str, float]
+    protocol: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRole:
+    """What a graph does in its family.
+
+    Attributes:
+        role: `encoder`, `decoder` or `prior`.
+        prior: `mixture` or `normal`; empty for what is no prior.
+        default: For a prior: it is used where a request names none.
+    """
+
+    role: Literal["encoder", "decoder", "prior"]
+    prior: Literal["mixture", "normal", ""] = ""
+    default: bool = False
+
+    def model_name(self, family: str) -> str:
+        """The graph's name in the model repository, for example `celeba-vae-prior-mixture`."""
+        return "-".join(part for part in (family, self.role, self.prior) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingOptions:
+    """How a server may batch.
+
+    Attributes:
+        max_batch_size: The most rows of one execution.
+        max_queue_delay_us: Microseconds to wait for rows that fill a batch.
+    """
+
+    max_batch_size: int = 64
+    max_queue_delay_us: int = 1000
+
+
+def model_config(
+    model: onnx.ModelProto,
+    facts: FamilyFacts,
+    *,
+    role: GraphRole,
+    hashes: Mapping[str, str],
+    batching: BatchingOptions,
+) -> Any:
+    """Describe a graph to Triton and to facegen's server.
+
+    Args:
+        model: The graph; its inputs and outputs give names, types and shapes.
+        facts: What its family says.
+        role: What it does there.
+        hashes: The sha256 of model.onnx by version, in hexadecimal.
+        batching: How a server may batch.
+
+    Returns:
+        A `tritonclient.grpc.model_config_pb2.ModelConfig`.
+
+    Raises:
+        InvalidGraphError: An input or output has a type or shape that the repository cannot say.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=role.model_name(facts.family),
+        backend="onnxruntime",
+        max_batch_size=batching.max_batch_size,
+    )
+    for values, tensors in ((model.graph.input, config.input), (model.graph.output, config.output)):
+        for value in values:
+            data_type, dims = _tensor(model, value)
+            tensors.add(name=value.name, data_type=data_type, dims=dims)
+    config.version_policy.latest.num_versions = 1
+    config.dynamic_batching.max_queue_delay_microseconds = batching.max_queue_delay_us
+    for size in sorted({1, batching.max_batch_size}):
+        warmup = config.model_warmup.add(name=f"batch of {size}", batch_size=size)
+        for tensor in config.input:
+            sample = warmup.inputs[tensor.name]
+            sample.data_type, sample.zero_data = tensor.data_type, True
+            sample.dims.extend(tensor.dims)
+    for key, text in _parameters(facts, role, hashes).items():
+        config.parameters[key].string_value = text
+    return config
+
+
+def _tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> tuple[int, list[int]]:
+    tensor = value.type.tensor_type
+    dims = [dim.dim_value for dim in tensor.shape.dim[1:]]
+    if tensor.elem_type not in _DATA_TYPES or not dims or min(dims) < 1:
+        raise InvalidGraphError(
+            model.graph.name,
+            f"has {value.name} of type {onnx.TensorProto.DataType.Name(tensor.elem_type)} and "
+            f"shape {dims} after the batch axis, expected uint8 or float32 of fixed shape",
+        )
+    return _DATA_TYPES[tensor.elem_type], dims
+
+
+def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) -> dict[str, str]:
+    parameters = {
+        "facegen.family": facts.family,
+        "facegen.kind": facts.kind,
+        "facegen.role": role.role,
+        "facegen.prior": role.prior,
+        "facegen.default_prior": "true" if role.default else "",
+        "facegen.latent_size": str(facts.latent_size),
+        "facegen.image_size": "x".join(map(str, facts.image_size)),
+        "facegen.crop": f"{facts.crop:.4f}",
+        "facegen.dataset": facts.dataset,
+        "facegen.data_license": facts.data_license,
+        "facegen.metrics": json.dumps(dict(facts.metrics), sort_keys=True),
+        "facegen.protocol": facts.protocol,
+        "facegen.commit": facts.commit,
+    }
+    parameters |= {f"facegen.sha256.{version}": digest for version, digest in hashes.items()}
+    return {key: text for key, text in parameters.items() if text}
+
+
+def to_text(config: Any) -> str:
+    """Write a ModelConfig as config.pbtxt."""
+    return str(text_format.MessageToString(config, as_utf8=True))
+
+
+def parse_config(text: str) -> Any:
+    """Read a config.pbtxt; raises `text_format.ParseError` on what is none."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())

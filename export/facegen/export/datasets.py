@@ -1,0 +1,71 @@
+"""What is known of the data sets that families are trained on: names, sources, terms, limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["DatasetTerms", "dataset_terms"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetTerms:
+    """A data set's terms.
+
+    Attributes:
+        title: Its full name.
+        url: Where it comes from; empty if not known.
+        terms: What it may be used for, one sentence.
+        limits: What its choice of pictures does to a model.
+        framing: How its pictures lie in their frame.
+    """
+
+    title: str
+    url: str
+    terms: str
+    limits: str
+    framing: str
+
+
+_TERMS: Mapping[str, DatasetTerms] = {
+    "celeba": DatasetTerms(
+        title="CelebFaces Attributes (CelebA)",
+        url="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        terms="Non-commercial research only; the pictures may not be redistributed.",
+        limits=(
+            "Celebrities on public occasions: mostly young, smiling, made up, lit from the front, "
+            "light-skinned; older people, children, dark skin, profiles, beards, hats and glasses "
+            "are rare and come out worse."
+        ),
+        framing="aligned pictures, eyes at a fixed place",
+    ),
+    "lfw": DatasetTerms(
+        title="Labeled Faces in the Wild (LFW)",
+        url="http://vis-www.cs.umass.edu/lfw/",
+        terms="Research; press photographs from the web, whose rights lie with their owners.",
+        limits=(
+            "People in the news around 2003: about three quarters men, mostly adults and "
+            "light-skinned; its makers warn that it says nothing of how well a method works on "
+            "everybody."
+        ),
+        framing="pictures centred on a detected face",
+    ),
+    "fer": DatasetTerms(
+        title="Facial Expression Recognition 2013 (FER2013), labels of FER+",
+        url="https://github.com/microsoft/FERPlus",
+        terms="Research; pictures from a web search, whose rights lie with their owners.",
+        limits="Small grey pictures (48 x 48), posed expressions, some drawings among them.",
+        framing="grey pictures centred on the face",
+    ),
+}
+
+_FOLDER = DatasetTerms(
+    title="a folder of pictures",
+    url="",
+    terms="Those of the pictures; ask whoever trained the model.",
+    limits="Those of the pictures.",
+    framing="as the pictures lie",
+)
+
+
+def dataset_terms(reader: str) -> DatasetTerms:
+    """The terms of a data set by its reader's name; those of a folder for any other."""
+    return _TERMS.get(reader, _FOLDER)

@@ -1,0 +1,173 @@
+"""What is exported for each graph of a family, and what PyTorch's answer to it is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from facegen.export.checks import LevelError, check_latents, check_levels, compare_levels
+from facegen.export.config import GraphRole
+from facegen.export.graphs import DecoderGraph, EncoderGraph
+from facegen.export.half_storage import Storage
+from facegen.export.onnx_export import to_onnx
+from facegen.export.prior_graphs import mixture_graph, normal_graph
+from facegen.export.rewrites import decoder_forms, encoder_forms
+from facegen.export.runtime import Array, Rows, run_rows
+from facegen.training import Autoencoder, MixturePrior
+
+__all__ = ["GraphPlan", "Reference", "plan_decoder", "plan_encoder", "plan_priors"]
+
+Parity = Callable[[str, onnxruntime.InferenceSession], LevelError | None]
+"""Compares an open graph, given its name, with PyTorch: raises a GraphError beyond the limit."""
+
+_LATENT_LIMIT: Mapping[Storage, float] = {"float32": 1e-3, "float16": 3e-2}
+"""How far an encoder's outputs may be from PyTorch's, in their standard deviations. What they do to
+the picture is held to one level besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlan:
+    """One graph to export.
+
+    Attributes:
+        role: What it does in its family.
+        forms: Builders of graphs that compute the same, given the graph's name; the usual winner
+            first, "plain" last.
+        rows: Inputs made from real pictures.
+        parity: Compares the open graph with PyTorch.
+        storage: How the file keeps large weights.
+    """
+
+    role: GraphRole
+    forms: Mapping[str, Callable[[str], onnx.ModelProto]]
+    rows: Rows
+    parity: Parity
+    storage: Storage = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What PyTorch makes of real pictures.
+
+    Attributes:
+        images: (N, H, W, C) uint8.
+        outputs: The encoder's outputs by name, (N, Z) float32 each.
+        reconstructions: (N, H, W, C) uint8, from the means.
+    """
+
+    images: Array
+    outputs: Rows
+    reconstructions: Array
+
+    @classmethod
+    def of(cls, model: Autoencoder, images: Array) -> "Reference":
+        """Run a model on pictures (N, H, W, C) uint8."""
+        encode = EncoderGraph(model.encoder)
+        with torch.no_grad():
+            posterior = encode(torch.from_numpy(images))
+            values = posterior if isinstance(posterior, tuple) else (posterior,)
+        outputs = dict(zip(("mu", "logvar"), (value.numpy() for value in values), strict=False))
+        return cls(images, outputs, _decode(model, outputs["mu"]))
+
+
+def plan_encoder(model: Autoencoder, reference: Reference, *, storage: Storage) -> GraphPlan:
+    """Plan the graph from pictures to posteriors.
+
+    It may differ from PyTorch's by what moves no pixel of the reconstruction by more than a level.
+    """
+
+    def parity(name: str, session: onnxruntime.InferenceSession) -> LevelError:
+        outputs = run_rows(session, {"image": reference.images})
+        check_latents(name, outputs, reference.outputs, limit=_LATENT_LIMIT[storage])
+        pixels = _decode(model, outputs["mu"])
+        return check_levels(name, compare_levels(pixels, reference.reconstructions))
+
+    rows = {"image": reference.images}
+    return GraphPlan(
+        role=GraphRole("encoder"),
+        forms={
+            form: _exporter(EncoderGraph, build, rows, outputs=tuple(reference.outputs))
+            for form, build in encoder_forms(model.encoder).items()
+        },
+        rows=rows,
+        parity=parity,
+        storage=storage,
+    )
+
+
+def plan_decoder(model: Autoencoder, reference: Reference, *, storage: Storage) -> GraphPlan:
+    """Plan the graph from latents to pictures."""
+    latents = {"latent": reference.outputs["mu"]}
+
+    def parity(name: str, session: onnxruntime.InferenceSession) -> LevelError:
+        pixels = run_rows(session, latents)["image"]
+        return check_levels(name, compare_levels(pixels, reference.reconstructions))
+
+    return GraphPlan(
+        role=GraphRole("decoder"),
+        forms={
+            form: _exporter(DecoderGraph, build, latents, outputs=("image",))
+            for form, build in decoder_forms(model.decoder).items()
+        },
+        rows=latents,
+        parity=parity,
+        storage=storage,
+    )
+
+
+def plan_priors(prior: MixturePrior, *, count: int) -> tuple[GraphPlan, GraphPlan]:
+    """Plan the mixture, used by default, and N(0, I), each checked on `count` rows of noise."""
+    latent_size = prior.means.shape[1]
+    generator = np.random.Generator(np.random.Philox(key=[0, 0]))
+    noise = generator.standard_normal((count, latent_size), dtype=np.float32)
+    uniform = generator.random((count, 1), dtype=np.float32)
+    rows = {"noise": noise, "uniform": uniform}
+
+    def mixture(name: str) -> onnx.ModelProto:
+        return mixture_graph(prior.weights, prior.means, scale_trils=prior.scale_trils, name=name)
+
+    def normal(name: str) -> onnx.ModelProto:
+        return normal_graph(latent_size, name=name)
+
+    def parity(expected: Array) -> Parity:
+        def compare(name: str, session: onnxruntime.InferenceSession) -> None:
+            check_latents(name, run_rows(session, rows), {"latent": expected}, limit=1e-4)
+
+        return compare
+
+    return (
+        GraphPlan(
+            GraphRole("prior", "mixture", default=True),
+            {"plain": mixture},
+            rows,
+            parity(prior.sample(noise, uniform)),
+        ),
+        GraphPlan(GraphRole("prior", "normal"), {"plain": normal}, rows, parity(noise)),
+    )
+
+
+def _decode(model: Autoencoder, latents: Array) -> Array:
+    with torch.no_grad():
+        pixels: Array = DecoderGraph(model.decoder)(torch.from_numpy(latents)).numpy()
+    return pixels
+
+
+def _exporter(
+    graph: Callable[[nn.Module], nn.Module],
+    build: Callable[[], nn.Module],
+    rows: Rows,
+    *,
+    outputs: tuple[str, ...],
+) -> Callable[[str], onnx.ModelProto]:
+    def export(name: str) -> onnx.ModelProto:
+        examples = {
+            key: torch.from_numpy(np.resize(array, (2, *array.shape[1:])))
+            for key, array in rows.items()
+        }
+        return to_onnx(graph(build()), examples, outputs=outputs, name=name)
+
+    return export
