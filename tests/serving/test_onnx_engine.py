@@ -180,6 +180,18 @@ async def test_close_finishes_what_waits_and_refuses_what_comes(write_model: Wri
     await engine.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this ONNX Runtime has no CUDA",
+)
+async def test_cuda_answers_as_the_cpu_does(write_model: WriteModel) -> None:
+    async with OnnxEngine(write_model(), device="cuda") as engine:
+        outputs = await engine.infer("double", {"x": _rows(37)})
+
+    np.testing.assert_allclose(outputs["y"], 2 * _rows(37), rtol=1e-3)
+
+
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
     reason="this ONNX Runtime has CUDA",
@@ -230,6 +242,9 @@ async def test_a_file_that_is_no_graph_is_refused(write_model: WriteModel) -> No
     ("files", "most"),
     [
         ({"cpu.max": "50000 100000\n"}, 1),
+        ({"own": "0::/a/b\n", "a/b/cpu.max": "max 100000\n", "a/cpu.max": "1000 100000\n"}, 1),
+        ({"own": "0::/a/b\n", "a/b/cpu.max": "100000 100000\n"}, 1),
+        ({"own": "0::/not/seen/here\n", "cpu.max": "100000 100000\n"}, 1),
         ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
         ({"cpu.max": "max 100000\n"}, 10_000),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 10_000),
@@ -240,9 +255,9 @@ def test_threads_respect_the_quota_of_the_container(
     tmp_path: Path, files: dict[str, str], most: int
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
 
-    count = available_cpu_count(cgroup_root=tmp_path)
+    count = available_cpu_count(cgroup_root=tmp_path, own_cgroup=tmp_path / "own")
 
     assert count == min(most, len(os.sched_getaffinity(0)))

@@ -1,6 +1,7 @@
 """What a config.pbtxt says of a model, from Triton's `ModelConfig` to types of our own."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import RepositoryError
 
 __all__ = ["RepositoryModel", "WarmupSample", "describe_version", "read_config"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     model_config_pb2.TYPE_BOOL: np.dtype(np.bool_),
@@ -71,8 +74,11 @@ class RepositoryModel:
                 self.graph, f"cannot be read: {error.strerror}", "export the model again"
             ) from error
         expected = self.info.parameters.get(f"facegen.sha256.{self.info.version}")
+        if expected is None:
+            _LOGGER.warning("graph not verified, config.pbtxt has no sha256 path=%s", self.graph)
+            return graph
         actual = hashlib.sha256(graph).hexdigest()
-        if expected is not None and actual != expected:
+        if actual != expected:
             raise RepositoryError(
                 self.graph,
                 f"its sha256 is {actual}, config.pbtxt says {expected}",
