@@ -18,6 +18,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]  # ships no py
 from grpc_status import rpc_status
 
 from facegen.client import Client
+from facegen.client.cli import main
 from facegen.v1 import face_service_pb2, face_service_pb2_grpc, image_pb2
 
 SERVE = "import sys; from facegen.client.cli import main; sys.argv[0] = 'facegen'; main()"
@@ -43,8 +44,8 @@ def server_address(
         ) as process,
     ):
         try:
-            with Client(address, timeout_s=60, wait_for_ready=True) as client:
-                assert client.health() == "serving", log_path.read_text()
+            with Client(address, timeout_s=60) as client:
+                client.wait_until_serving()
             yield address
         finally:
             process.terminate()
@@ -55,6 +56,43 @@ def server_address(
 def client(server_address: str) -> Iterator[Client]:
     with Client(server_address) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line came to."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def facegen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Run a `facegen` command line in a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["facegen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def served(
+    facegen: Callable[..., Outcome], server_address: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """The same, against the real server, which the environment names."""
+    monkeypatch.setenv("FACEGEN_SERVER", server_address)
+    return facegen
 
 
 @dataclass

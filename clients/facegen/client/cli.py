@@ -19,6 +19,7 @@ app = typer.Typer(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
 )
 
@@ -42,7 +43,10 @@ def facegen(
         ),
     ] = False,
 ) -> None:
-    """Train, export, serve and call models of faces."""
+    """Train, export, serve and call models of faces.
+
+    Every option has an environment variable too: `FACEGEN_GENERATE_SEED` is `--seed` of `generate`.
+    """
 
 
 def main() -> None:

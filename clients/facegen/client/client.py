@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,6 +12,7 @@ from facegen.client import convert
 from facegen.client.attempts import Attempts, FaceStream
 from facegen.client.channel import Retry, channel_options
 from facegen.client.errors import NotFoundError
+from facegen.client.status import error_of_status
 from facegen.client.types import (
     Crop,
     Decoded,
@@ -77,7 +78,8 @@ class Client:
         )
         self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._check = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined]  # its stubs lack it
+        health: Any = health_pb2_grpc.HealthStub(self._channel)  # its types lack its methods
+        self._check, self._watch = health.Check, health.Watch
 
     def __enter__(self) -> Self:
         return self
@@ -308,6 +310,25 @@ class Client:
         except NotFoundError:
             return HealthStatus.SERVICE_UNKNOWN
         return convert.health_status(response)
+
+    def wait_until_serving(self, service: str = "") -> None:
+        """Wait until the server (or one of its services) is ready, also if it is not there yet.
+
+        Raises:
+            DeadlineError: It was not ready within the client's timeout.
+        """
+        request = health_pb2.HealthCheckRequest(service=service)
+        call = self._watch(request, timeout=self._timeout_s, wait_for_ready=True)
+        try:
+            for response in call:
+                if convert.health_status(response) is HealthStatus.SERVING:
+                    return
+        except grpc.RpcError as error:
+            raise error_of_status(
+                error, address=self._address, timeout_s=self._timeout_s
+            ) from error
+        finally:
+            call.cancel()
 
     def _call(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request

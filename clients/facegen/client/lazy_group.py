@@ -1,8 +1,7 @@
 """A command group whose commands are entry points, each imported only when it is called."""
 
 import ast
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable
 from importlib.abc import InspectLoader
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -33,21 +32,13 @@ class LazyGroup(TyperGroup):
     import PyTorch, nor fail without it.
     """
 
-    @cached_property
-    def _entry_points(self) -> Mapping[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group="facegen.commands")}
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its own Context
-        """List the names, those that need no extra first, each kind by name."""
-        return sorted(self._entry_points, key=lambda name: (self._entry_points[name].extras, name))
-
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]  # its own Context
-        """Give a stand-in that knows the command's name and first line of help."""
-        point = self._entry_points.get(cmd_name)
-        if point is None:
-            return None
-        panel = rf"With pip install 'facegen\[{point.extras[0]}]'" if point.extras else "Commands"
-        return TyperCommand(cmd_name, help=_summary(point), rich_help_panel=panel)
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        points = entry_points(group="facegen.commands")
+        self._entry_points = {
+            point.name: point for point in sorted(points, key=lambda it: (it.extras, it.name))
+        }
+        self.commands.update({name: _stand_in(it) for name, it in self._entry_points.items()})
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # its own Context
         """Find the command that the arguments name, and import it."""
@@ -66,7 +57,7 @@ class LazyGroup(TyperGroup):
             raise
 
     def _load(self, name: str) -> Any:
-        app = typer.Typer(add_completion=False)
+        app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
         try:
             app.command(name)(self._entry_points[name].load())
         except ModuleNotFoundError as error:
@@ -74,7 +65,11 @@ class LazyGroup(TyperGroup):
             if missing:
                 raise missing from error
             raise
-        return typer.main.get_command(app)
+        command = typer.main.get_command(app)
+        if not self._entry_points[name].extras:
+            # Services are set up by variables; for people they would fill half of the help.
+            _hide_automatic_variables(command.params)
+        return command
 
     def _missing_extra(self, command: str, error: ModuleNotFoundError) -> MissingExtraError | None:
         """Tell whether an extra would bring the module, and if so which."""
@@ -83,6 +78,18 @@ class LazyGroup(TyperGroup):
         if not extras or module in ("", "facegen"):
             return None
         return MissingExtraError(command=command, extra=extras[0], module=module)
+
+
+def _stand_in(point: EntryPoint) -> TyperCommand:
+    """Make a command that knows its name and the first line of its help."""
+    panel = rf"With pip install 'facegen\[{point.extras[0]}]'" if point.extras else "Commands"
+    return TyperCommand(point.name, help=_summary(point), rich_help_panel=panel)
+
+
+def _hide_automatic_variables(parameters: Iterable[Any]) -> None:
+    for parameter in parameters:
+        if parameter.envvar is None:
+            parameter.show_envvar = False
 
 
 def _summary(point: EntryPoint) -> str:

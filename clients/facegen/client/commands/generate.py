@@ -32,15 +32,21 @@ _MAX_GRID_COUNT = 4096
 
 
 def generate(
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many faces.")] = 16,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, metavar="N", help="How many faces.")
+    ] = 16,
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2**64 - 1, help="The same seed gives the same faces.", show_default="random"
+            min=0,
+            metavar="N",
+            help="The same seed gives the same faces.",
+            show_default="random",
         ),
     ] = None,
     first_index: Annotated[
-        int, typer.Option(min=0, max=2**64 - 1, help="The first face's index under the seed.")
+        int,
+        typer.Option(min=0, metavar="N", help="The first face's index under the seed."),
     ] = 0,
     out: Annotated[
         Path | None,
@@ -49,16 +55,22 @@ def generate(
     grid: Annotated[Path | None, typer.Option(help="Lay the faces out in this PNG file.")] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, max=10, help="Below 1: plainer; above: odder.", show_default="1"),
+        typer.Option(
+            min=0,
+            max=10,
+            metavar="NUMBER",
+            help="Below 1: plainer; above: odder.",
+            show_default="1",
+        ),
     ] = None,
     prior: Annotated[
         str, typer.Option(help="The prior to draw from.", show_default="the family's first")
     ] = "",
     family: FamilyOption = "",
     version: VersionOption = "",
-    format_: FormatOption = "png",
+    file_format: FormatOption = "png",
     quality: QualityOption = None,
-    json_: JsonOption = False,
+    as_json: JsonOption = False,
     server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
 ) -> None:
@@ -84,10 +96,10 @@ def generate(
     files: list[Path] = []
     with Client(server, timeout_s=timeout_s) as client:
         if out is not None:
-            files, wanted = _save(client, count, wanted, out, format_, quality)
+            files, wanted = _save(client, count, wanted, out, file_format, quality)
         if grid is not None:
             wanted = _lay_out(client, count, wanted, grid)
-    _report(count, wanted, out, files, grid, as_json=json_)
+    _report(count, wanted, out, files, grid, as_json=as_json)
 
 
 def _save(
@@ -95,14 +107,14 @@ def _save(
     count: int,
     wanted: dict[str, Any],
     out: Path,
-    format_: str,
+    file_format: str,
     quality: int | None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Draw faces into files; give these, and `wanted` with what the server chose filled in."""
     from facegen.client.commands.output import make_folder, progress_bar
 
     make_folder(out)
-    mime_type, suffix = FILE_FORMATS[format_]
+    mime_type, suffix = FILE_FORMATS[file_format]
     files = []
     faces = client.generate_stream(count, mime_type=mime_type, quality=quality, **wanted)
     with progress_bar("images") as progress:

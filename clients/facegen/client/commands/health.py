@@ -18,23 +18,30 @@ def health(
             show_default="the server as a whole",
         ),
     ] = "",
-    json_: JsonOption = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it is ready, up to --timeout-s.")
+    ] = False,
+    as_json: JsonOption = False,
     server: ServerOption = "localhost:50051",
     timeout_s: Annotated[
-        float, typer.Option("--timeout-s", min=0.001, help="Seconds to wait for the answer.")
+        float,
+        typer.Option("--timeout-s", min=0, metavar="SECONDS", help="How long to wait."),
     ] = 3.0,
 ) -> None:
     """Ask whether a server is ready: exit code 0 if it is, 1 if not.
 
-    It asks once and fast, and so serves as a container's health check.
+    It asks once and fast, and so serves as a container's health check; with `--wait`, as the step
+    between starting a server and using it.
     """
     from facegen.client.client import Client
     from facegen.client.types import HealthStatus
 
     with Client(server, timeout_s=timeout_s) as client:
+        if wait:
+            client.wait_until_serving(service)
         status = client.health(service)
     healthy = status is HealthStatus.SERVING
-    if json_:
+    if as_json:
         typer.echo(json.dumps({"server": server, "service": service, "status": status}))
     else:
         typer.echo(f"{service or server}: {typer.style(status, fg='green' if healthy else 'red')}")

@@ -37,7 +37,10 @@ def interpolate(
         typer.Option(metavar="A,B", help="Go between face 0 of two seeds instead of two photos."),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=2, help="How many pictures, both ends included.")
+        int,
+        typer.Option(
+            "--count", "-n", min=2, metavar="N", help="How many pictures, both ends included."
+        ),
     ] = 9,
     linear: Annotated[
         bool,
@@ -59,9 +62,9 @@ def interpolate(
     dataset_crop: DatasetCropOption = False,
     family: FamilyOption = "",
     version: VersionOption = "",
-    format_: FormatOption = "png",
+    file_format: FormatOption = "png",
     quality: QualityOption = None,
-    json_: JsonOption = False,
+    as_json: JsonOption = False,
     server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
 ) -> None:
@@ -82,12 +85,12 @@ def interpolate(
     with Client(server, timeout_s=timeout_s) as client:
         start, end = _ends(client, seed_pair, photos or [], family, version)
         if out is not None:
-            mime_type, suffix = FILE_FORMATS[format_]
+            mime_type, suffix = FILE_FORMATS[file_format]
             coded = client.interpolate(start, end, mime_type=mime_type, quality=quality, **wanted)
             files = _save(coded.images, out, suffix)
         if strip is not None:
             _lay_out(client, start, end, wanted, strip)
-    _report(wanted, out, files, strip, as_json=json_)
+    _report(wanted, out, files, strip, as_json=as_json)
 
 
 def _seed_pair(seeds: str | None, photos: list[Path]) -> tuple[int, int] | None:

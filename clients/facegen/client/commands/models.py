@@ -20,7 +20,7 @@ def models(
     family: Annotated[
         str, typer.Argument(help="Describe this family.", show_default="list them all")
     ] = "",
-    json_: JsonOption = False,
+    as_json: JsonOption = False,
     server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
 ) -> None:
@@ -30,7 +30,7 @@ def models(
 
     with Client(server, timeout_s=timeout_s) as client:
         found = (client.model(family),) if family else client.models()
-    if json_:
+    if as_json:
         print_json(found[0] if family else found)
     elif family:
         console().print(_card(found[0]))

@@ -42,8 +42,9 @@ TimeoutOption = Annotated[
     typer.Option(
         "--timeout-s",
         envvar="FACEGEN_TIMEOUT_S",
-        min=0.001,
-        help="Seconds to wait for an answer, retries included.",
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait for an answer, retries included.",
     ),
 ]
 FamilyOption = Annotated[
@@ -58,7 +59,12 @@ FormatOption = Annotated[
 QualityOption = Annotated[
     int | None,
     typer.Option(
-        "--quality", min=1, max=100, help="The quality of JPEG and WebP.", show_default="90"
+        "--quality",
+        min=1,
+        max=100,
+        metavar="N",
+        help="The quality of JPEG and WebP.",
+        show_default="90",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
@@ -77,6 +83,7 @@ CenterFractionOption = Annotated[
         "--center-fraction",
         min=0,
         max=1,
+        metavar="NUMBER",
         help="Take the central square, this fraction of the shorter side.",
     ),
 ]

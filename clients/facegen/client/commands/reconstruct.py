@@ -51,9 +51,9 @@ def reconstruct(
     dataset_crop: DatasetCropOption = False,
     family: FamilyOption = "",
     version: VersionOption = "",
-    format_: FormatOption = "png",
+    file_format: FormatOption = "png",
     quality: QualityOption = None,
-    json_: JsonOption = False,
+    as_json: JsonOption = False,
     server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
 ) -> None:
@@ -76,15 +76,15 @@ def reconstruct(
                 "version": version,
                 "crop": crop_from(square, center_fraction, dataset_crop),
             },
-            files=_name_files(photos, out, FILE_FORMATS[format_][1]),
-            coding={"mime_type": FILE_FORMATS[format_][0], "quality": quality},
+            files=_name_files(photos, out, FILE_FORMATS[file_format][1]),
+            coding={"mime_type": FILE_FORMATS[file_format][0], "quality": quality},
             with_pairs=side_by_side is not None,
         )
         work.run(photos)
     if side_by_side is not None and work.pairs:
         column_count = 2 * math.ceil(math.sqrt(len(work.pairs) / 4))
         write_sheet(side_by_side, work.pairs, column_count=column_count, has_photos=True)
-    _report(work, out, side_by_side if work.pairs else None, as_json=json_)
+    _report(work, out, side_by_side if work.pairs else None, as_json=as_json)
     if work.errors:
         raise typer.Exit(1)
 
