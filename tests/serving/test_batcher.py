@@ -335,6 +335,20 @@ async def test_free_workers_share_what_waits(doubler: _Doubler, workers: Workers
     assert sorted(len(batch) for batch in doubler.batches) == [8, 8]
 
 
+async def test_a_model_that_loses_rows_is_told_and_nobody_gets_anothers_row(
+    workers: Workers,
+) -> None:
+    batcher = Batcher(
+        "lossy",
+        lambda inputs: {"y": inputs["x"][1:]},
+        workers=workers,
+        settings=BatcherSettings(max_batch_rows=4),
+    )
+
+    with pytest.raises(InferenceError, match='output "y" has 2 rows for 3 rows of input'):
+        await batcher.submit({"x": _rows(3)}, 3)
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25),

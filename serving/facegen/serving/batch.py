@@ -33,8 +33,22 @@ def join_inputs(pieces: Sequence[Piece], *, rows: int) -> dict[str, Array]:
     return joined
 
 
-def split_outputs(pieces: Sequence[Piece], outputs: dict[str, Array]) -> list[dict[str, Array]]:
-    """Give each piece its rows of a batch's outputs, as views; filling is left out."""
+def split_outputs(
+    pieces: Sequence[Piece], outputs: dict[str, Array], *, rows: int
+) -> list[dict[str, Array]]:
+    """Give each piece its rows of a batch's outputs, as views; filling is left out.
+
+    Args:
+        pieces: What ran.
+        outputs: What came of it.
+        rows: How many rows ran.
+
+    Raises:
+        ValueError: An output has another number of rows: the graph does not keep rows apart.
+    """
+    for name, array in outputs.items():
+        if len(array) != rows:
+            raise ValueError(f'output "{name}" has {len(array)} rows for {rows} rows of input')
     parts = []
     first = 0
     for piece in pieces:

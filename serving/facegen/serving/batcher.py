@@ -244,7 +244,9 @@ class Batcher:
         rows = row_count(pieces)
         started = time.perf_counter()
         try:
-            outputs = self._run(join_inputs(pieces, rows=self._settings.executed_rows(rows)))
+            executed_rows = self._settings.executed_rows(rows)
+            outputs = self._run(join_inputs(pieces, rows=executed_rows))
+            parts = split_outputs(pieces, outputs, rows=executed_rows)
         except Exception as error:  # the runtime's errors have no root but this
             if len(pieces) > 1:
                 _LOGGER.warning("batch failed model=%s requests=%d", self._name, len(pieces))
@@ -253,7 +255,6 @@ class Batcher:
             self._drop(request)
             return [(request, InferenceError(self._name, str(error)))]
         self._row_s += 0.1 * ((time.perf_counter() - started) / rows - self._row_s)
-        parts = split_outputs(pieces, outputs)
         finished = []
         with self._lock:
             self._batch_rows[rows] += 1
