@@ -32,6 +32,7 @@ __all__ = [
     "addressed_family",
     "count_from",
     "crop_from",
+    "decoding_family",
     "draw_from",
     "format_from",
     "image_messages",
@@ -57,7 +58,12 @@ _KINDS = {
 
 
 def addressed_family(
-    families: Sequence[Family], name: str, *, version: str, default: str
+    families: Sequence[Family],
+    name: str,
+    *,
+    version: str,
+    default: str,
+    fields: tuple[str, str] = ("family", "version"),
 ) -> Family:
     """Find the family that a request addresses.
 
@@ -66,6 +72,7 @@ def addressed_family(
         name: What the request says; may be empty.
         version: What the request says; may be empty.
         default: The family taken where the request names none.
+        fields: Where the request says so, for the error.
 
     Raises:
         UnknownFamilyError: It is not served. Never right.
@@ -77,9 +84,27 @@ def addressed_family(
         versions = [family.version for family in families if family.name == name]
         if versions:
             wanted = f"{name} version {version}"
-            raise UnknownFamilyError("version", wanted, available=versions) from error
+            raise UnknownFamilyError(fields[1], wanted, available=versions) from error
         names = sorted({family.name for family in families})
-        raise UnknownFamilyError("family", name, available=names) from error
+        raise UnknownFamilyError(fields[0], name, available=names) from error
+
+
+def decoding_family(
+    request: face_service_pb2.DecodeRequest, families: Sequence[Family], *, default: str
+) -> Family:
+    """Find the family of a request that may leave it to its first latent.
+
+    Raises:
+        UnknownFamilyError: It is not served. Never right.
+    """
+    first = request.latents[0] if request.latents else latent_pb2.Latent()
+    name = request.family or first.family
+    version = request.version or (first.version if first.family == name else "")
+    fields = (
+        "family" if request.family else "latents[0].family",
+        "version" if request.version else "latents[0].version",
+    )
+    return addressed_family(families, name, version=version, default=default, fields=fields)
 
 
 def count_from(count: int, *, field: str = "count", least: int = 1, most: int) -> int:

@@ -117,10 +117,9 @@ class FaceService(FaceServiceServicer):
         self, request: pb.DecodeRequest, context: Context
     ) -> pb.DecodeResponse:
         """Draw the pictures of latents."""
-        first = request.latents[0] if request.latents else latent_pb2.Latent()
-        name = request.family or first.family
-        version = request.version or (first.version if first.family == name else "")
-        family = self._family(name, version)
+        family = convert.decoding_family(
+            request, self._pipelines.families, default=self._state.default_family
+        )
         picture_format = convert.format_from(request.format)
         latents = convert.latents_from(request.latents, family, max_images=self._state.max_images)
         pixels = await self._pipelines.decode(family, latents, timeout_s=context.time_remaining())

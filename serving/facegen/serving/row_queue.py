@@ -94,7 +94,9 @@ class RowQueue:
         while requests and limit:
             request = requests[0]
             if request.deadline <= now:
+                requests.popleft()
                 self.drop(request)
+                continue
             count = min(limit, request.rows - request.taken)
             if count:
                 start = request.taken
