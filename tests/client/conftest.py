@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,35 +22,57 @@ from facegen.client import Client
 from facegen.client.cli import main
 from facegen.v1 import face_service_pb2, face_service_pb2_grpc, image_pb2
 
-SERVE = "import sys; from facegen.client.cli import main; sys.argv[0] = 'facegen'; main()"
+Serve = Callable[[str], AbstractContextManager[subprocess.Popen[bytes]]]
+MAIN = "from facegen.client.cli import main; main()"
 
 
 @pytest.fixture(scope="session")
-def server_address(
-    tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a real `facegen serve` on a free port, ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = ["serve", "--engine", f"onnx:{tiny_repository}", "--address", address]
-    log_path = tmp_path_factory.mktemp("server") / "log"
-    with (
-        log_path.open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-c", SERVE, *arguments, "--threads", "1"],
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        ) as process,
-    ):
-        try:
-            with Client(address, timeout_s=60) as client:
-                client.wait_until_serving()
-            yield address
-        finally:
-            process.terminate()
-    assert process.returncode == 0, log_path.read_text()
+def free_address() -> Callable[[], str]:
+    """Find an address that nobody listens on."""
+
+    def find() -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return f"127.0.0.1:{free.getsockname()[1]}"
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def serve(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Run a real `facegen serve` at an address; it does not outlive the block."""
+
+    @contextmanager
+    def run(address: str) -> Iterator[subprocess.Popen[bytes]]:
+        log_path = tmp_path_factory.mktemp("server") / "log"
+        flags = ["--engine", f"onnx:{tiny_repository}", "--address", address, "--threads", "1"]
+        with (
+            log_path.open("wb") as log,
+            subprocess.Popen(
+                [sys.executable, "-c", MAIN, "serve", *flags],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def server_address(serve: Serve, free_address: Callable[[], str]) -> Iterator[str]:
+    """The address of a real server that is ready."""
+    address = free_address()
+    with serve(address) as process:
+        with Client(address, timeout_s=60) as client:
+            client.wait_until_serving()
+        yield address
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # sh
 )
 
 from facegen.client import (
+    RAW_PIXELS,
     AsyncClient,
     Client,
     DeadlineError,
@@ -169,3 +170,23 @@ def test_stream_that_ends_early_is_an_error(scripted_server: Make) -> None:
         pytest.raises(ServerError, match="with 2 faces still to come"),
     ):
         list(client.generate_stream(3))
+
+
+def test_stream_outlives_a_killed_server(serve: Make, free_address: Make) -> None:
+    address = free_address()
+    wanted: dict[str, Any] = {"seed": 7, "mime_type": RAW_PIXELS}
+    with Client(address, timeout_s=60, wait_for_ready=True) as client:
+        with serve(address) as process:
+            client.wait_until_serving()
+            stream = client.generate_stream(1_000_000, **wanted)
+            indices = [next(stream).index]
+            process.kill()
+        with serve(address):
+            # Far more than the connection to the first server can have held.
+            while indices[-1] < 2000:
+                face = next(stream)
+                indices.append(face.index)
+            again = client.generate(1, first_index=2000, **wanted).faces[0]
+
+    assert indices == list(range(2001))
+    assert face == again
