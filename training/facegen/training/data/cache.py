@@ -22,7 +22,7 @@ from facegen.training.errors import DatasetError
 
 __all__ = ["DecodedPictures", "decode_dataset"]
 
-_VERSION = 1
+_VERSION = 2
 _NAMED_COUNT = 10
 
 _log = logging.getLogger(__name__)

@@ -9,22 +9,19 @@ from facegen.training.data.dataset import Picture
 __all__ = ["crop_box", "decode_picture"]
 
 
-def crop_box(width_px: int, height_px: int, crop: float) -> tuple[float, float, float, float]:
-    """The central square of a picture.
+def crop_box(width_px: int, height_px: int, crop: float) -> tuple[int, int, int, int]:
+    """The central square of a picture, in whole pixels as torchvision's CenterCrop has it.
 
     Args:
         width_px: The picture's width.
         height_px: Its height.
-        crop: The square's side as a fraction of the shorter side; a side within 0.01 pixels of a
-            whole number is that number.
+        crop: The square's side as a fraction of the shorter side.
 
     Returns:
-        left, upper, right, lower, in pixels, fractions allowed.
+        left, upper, right, lower, in pixels.
     """
-    side = crop * min(width_px, height_px)
-    if abs(side - round(side)) < 0.01:
-        side = round(side)
-    left, upper = (width_px - side) / 2, (height_px - side) / 2
+    side = max(1, round(crop * min(width_px, height_px)))
+    left, upper = round((width_px - side) / 2), round((height_px - side) / 2)
     return left, upper, left + side, upper + side
 
 
@@ -40,7 +37,7 @@ def decode_picture(
         crop: As for `crop_box`.
 
     Returns:
-        (size_px, size_px, channels) uint8; reduced with antialiasing (Pillow's bilinear).
+        (size_px, size_px, channels) uint8; reduced with antialiasing (Pillow's bicubic).
 
     Raises:
         OSError: The file is not a picture that Pillow reads, or is cut short.
@@ -52,7 +49,6 @@ def decode_picture(
             image = ImageOps.exif_transpose(file)
             image.load()
     image = image.convert("RGB" if channels == 3 else "L")
-    image = image.resize(
-        (size_px, size_px), Image.Resampling.BILINEAR, box=crop_box(*image.size, crop)
-    )
+    image = image.crop(crop_box(*image.size, crop))
+    image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size_px, size_px, channels)
