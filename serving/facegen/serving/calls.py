@@ -97,7 +97,7 @@ async def _abort(context: Context, error: Exception, method: str) -> None:
         raise error
     if isinstance(error, FacegenError):
         status = status_of(error)
-        _LOGGER.info("call refused method=%s code=%d error=%s", method, status.code, error)
+        _LOGGER.debug("call refused method=%s code=%d error=%s", method, status.code, error)
     else:
         request_id = uuid.uuid4().hex
         status = internal_status(request_id)
