@@ -47,9 +47,11 @@ class LossConfig(_Frozen):
     """The terms of the objective and their weights."""
 
     reconstruction: Literal["sigma", "fixed", "mse"] = "sigma"
-    """sigma: likelihood with learned variance; fixed: squared error + beta · KL; mse: squared error alone."""
+    """sigma: likelihood, learned variance; fixed: squared error + beta · KL; mse: squared error."""
     beta: float = Field(default=1.0, ge=0)
     """Weight of the KL; 1 is the evidence lower bound when the variance is learned."""
+    ssim_weight: float = Field(default=0.0, ge=0)
+    """Weight of 1 − SSIM for every value of an image, beside reconstruction's nats a value."""
 
 
 class OptimizerConfig(_Frozen):

@@ -1,14 +1,25 @@
-"""Losses as plain functions, one formula each: sums over an image's values, never averaged over them."""
+"""Losses as plain functions, one formula each: sums over an image's values, never averages."""
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["gaussian_nll", "kl_divergence", "optimal_log_sigma", "squared_error"]
+__all__ = [
+    "gaussian_nll",
+    "kl_divergence",
+    "optimal_log_sigma",
+    "squared_error",
+    "structural_dissimilarity",
+]
+
+_SSIM_WINDOW_PX = 7
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
+"""The paper's constants for pictures in [0, 1]."""
 
 _MINIMUM_LOG_SIGMA = -6.0
-"""About a quarter of an 8-bit level: a perfect reconstruction must not make the likelihood infinite."""
+"""Half an 8-bit level: a perfect reconstruction must not make the likelihood infinite."""
 
 
 def squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
@@ -28,7 +39,7 @@ def optimal_log_sigma(reconstruction: Tensor, x: Tensor) -> Tensor:
     """Logarithm of the output deviation that makes a batch most likely, ½ log MSE.
 
     Rybkin et al. (2021), Simple and Effective VAE Training with Calibrated Decoders,
-    https://arxiv.org/abs/2006.13202, equation 6: one sigma shared by all values, found analytically.
+    https://arxiv.org/abs/2006.13202, equation 6: one sigma for all values, found analytically.
 
     Args:
         reconstruction: (B, C, H, W), not clamped.
@@ -44,7 +55,7 @@ def optimal_log_sigma(reconstruction: Tensor, x: Tensor) -> Tensor:
 def gaussian_nll(reconstruction: Tensor, x: Tensor, log_sigma: Tensor) -> Tensor:
     """Negative log-likelihood of pictures under N(reconstruction, sigma²), in nats.
 
-    With `log_sigma` from `optimal_log_sigma` its batch mean is D/2 · log MSE and a constant.
+    With the optimal sigma a batch's mean is D/2 · log MSE and a constant.
 
     Args:
         reconstruction: (B, C, H, W), not clamped.
@@ -72,3 +83,29 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
         (B,): summed over the latent axis, not averaged, so that `beta` keeps the paper's meaning.
     """
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
+
+
+def structural_dissimilarity(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """One minus the structural similarity of pictures, which sees the contrast that was lost.
+
+    Wang et al. (2004), Image Quality Assessment: From Error Visibility to Structural Similarity,
+    equation 13, over uniform windows: five box filters cost a fraction of Gaussian ones.
+
+    Args:
+        reconstruction: (B, C, H, W), not clamped.
+        x: (B, C, H, W) in [0, 1].
+
+    Returns:
+        (B,): mean over windows and channels, 0 where equal, at most 2.
+    """
+
+    def local_mean(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, _SSIM_WINDOW_PX, stride=1)
+
+    mean_y, mean_x = local_mean(reconstruction), local_mean(x)
+    product, squares = mean_y * mean_x, mean_y.square() + mean_x.square()
+    covariance = local_mean(reconstruction * x) - product
+    variances = local_mean(reconstruction.square() + x.square()) - squares
+    similarity = (2 * product + _SSIM_C1) * (2 * covariance + _SSIM_C2)
+    similarity = similarity / ((squares + _SSIM_C1) * (variances + _SSIM_C2))
+    return 1 - similarity.flatten(1).mean(1)

@@ -1,7 +1,7 @@
 """The Lightning module: a model, its objective and its optimiser."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,6 +18,7 @@ from facegen.training.losses import (
     kl_divergence,
     optimal_log_sigma,
     squared_error,
+    structural_dissimilarity,
 )
 from facegen.training.randomness import generator
 
@@ -53,6 +54,9 @@ def objective(outputs: AutoencoderOutput, x: Tensor, config: LossConfig) -> Loss
     mu, logvar = outputs.posterior
     kl = mu.new_zeros(()) if logvar is None else kl_divergence(mu.float(), logvar.float()).mean()
     total = reconstruction if config.reconstruction == "mse" else reconstruction + config.beta * kl
+    if config.ssim_weight:
+        dissimilarity = structural_dissimilarity(outputs.reconstruction, x).mean()
+        total = total + config.ssim_weight * x[0].numel() * dissimilarity
     return LossTerms(total, reconstruction, kl, log_sigma.exp())
 
 
@@ -66,8 +70,9 @@ def to_input(pictures: Tensor, *, channels_last: bool = True) -> Tensor:
 class AutoencoderModule(LightningModule):
     """Trains an autoencoder on batches (B, H, W, C) uint8.
 
-    Its random numbers depend on (seed, step) alone. The loss is divided by the values of an image before
-    it goes backward, which changes no optimum and makes gradient clipping mean the same at every size.
+    Its random numbers depend on (seed, step) alone. The loss is divided by the number of an image's
+    values before it goes backward: no optimum changes, and gradient clipping means the same at
+    every size.
 
     Args:
         config: The recipe.
@@ -104,8 +109,12 @@ class AutoencoderModule(LightningModule):
         recipe = self.config.optimizer
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            groups,
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
