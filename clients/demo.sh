@@ -17,10 +17,7 @@ echo "Serving models/ on $FACEGEN_SERVER"
 facegen serve --engine onnx:models --address "$FACEGEN_SERVER" >out/server.log 2>&1 &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
-until facegen health >/dev/null 2>&1; do
-    kill -0 $server 2>/dev/null || { cat out/server.log >&2; exit 1; }
-    sleep 0.2
-done
+facegen health --wait --timeout-s 60 >/dev/null || { cat out/server.log >&2; exit 1; }
 
 facegen models
 facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png

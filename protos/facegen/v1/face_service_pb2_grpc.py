@@ -29,8 +29,8 @@ class FaceServiceStub(object):
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 
@@ -76,8 +76,8 @@ class FaceServiceServicer(object):
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 
@@ -168,8 +168,8 @@ class FaceService(object):
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 

@@ -24,8 +24,8 @@ class FaceServiceStub:
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 
@@ -51,8 +51,8 @@ class FaceServiceAsyncStub(FaceServiceStub):
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 
@@ -74,8 +74,8 @@ class FaceServiceServicer(metaclass=abc.ABCMeta):
     """Generates, reconstructs and blends faces.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
-    served). INVALID_ARGUMENT: the request can never succeed as it is; its details name the field
-    (google.rpc.BadRequest). NOT_FOUND: no such family or version. FAILED_PRECONDITION: not on this family.
+    served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
+    details name the field (google.rpc.BadRequest). FAILED_PRECONDITION: not on this family.
     RESOURCE_EXHAUSTED: the queue is full, retry after google.rpc.RetryInfo. UNAVAILABLE: retry.
     """
 
