@@ -64,6 +64,8 @@ def check_device(device: Device) -> None:
             f"the installed ONNX Runtime has {', '.join(available)} and no {provider}",
             "pip uninstall onnxruntime, then pip install 'facegen[serve-gpu]'; or use --device cpu",
         )
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from the wheels that serve-gpu brings
 
 
 def open_session(model: RepositoryModel, device: Device) -> Session:
