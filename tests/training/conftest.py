@@ -1,26 +1,11 @@
 """Tiny data sets of real JPEG and PNG files, and one run trained on them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-
-PictureMaker = Callable[..., NDArray[np.uint8]]
-
-TINY = (
-    "model.image_size=16",
-    "model.widths=[4,6,8]",
-    "model.latent_size=4",
-    "batch_size=8",
-    "epochs=4",
-    "picture_count=4",
-    "prior.components=2",
-    "optimizer.warmup_steps=2",
-    "data.shift_px=1",
-)
 
 
 def draw_face(index: int, width_px: int, height_px: int) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from facegen.training.callbacks import (
     MovingAverage,
     Pictures,
     Record,
+    draw_curves,
     run_facts,
 )
 from facegen.training.config import TrainConfig, config_to_toml
@@ -86,7 +87,8 @@ def train_run(
     with _threads(threads or len(os.sched_getaffinity(0))), _quiet_lightning():
         facts = run_facts(faces, seed=config.seed, accelerator=accelerator)
         record = Record(paths.facts, facts, resumed=checkpoint is not None)
-        callbacks = _callbacks(config, paths, faces=faces, record=record)
+        history = History(paths.table)
+        callbacks = _callbacks(config, paths, faces=faces, history=history, record=record)
         trainer = _trainer(
             config, paths, callbacks=callbacks, accelerator=accelerator, progress=progress
         )
@@ -97,6 +99,7 @@ def train_run(
             ckpt_path=checkpoint,
             weights_only=True,
         )
+        draw_curves(history.rows, paths.pictures / "losses.png")
         _finish(module, config, paths, faces=faces)
         record.write(finished=True)
     return load_run(folder)
@@ -154,7 +157,12 @@ def _module(config: TrainConfig) -> AutoencoderModule:
 
 
 def _callbacks(
-    config: TrainConfig, paths: RunPaths, *, faces: FaceArrays, record: Record
+    config: TrainConfig,
+    paths: RunPaths,
+    *,
+    faces: FaceArrays,
+    history: History,
+    record: Record,
 ) -> list[Callback]:
     pictures = Pictures(
         paths.pictures,
@@ -173,7 +181,7 @@ def _callbacks(
         FiniteGuard(paths.checkpoint),
         pictures,  # before the average, whose validation hook swaps the plain weights back
         MovingAverage(config.ema_decay),
-        History(paths.table, paths.pictures / "losses.png"),
+        history,
         record,
         checkpoint,
     ]

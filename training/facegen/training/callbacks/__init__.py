@@ -2,7 +2,7 @@
 
 from facegen.training.callbacks.averaging import MovingAverage
 from facegen.training.callbacks.finite import FiniteGuard
-from facegen.training.callbacks.history import History
+from facegen.training.callbacks.history import History, draw_curves
 from facegen.training.callbacks.pictures import Pictures
 from facegen.training.callbacks.record import Record, run_facts, write_json
 
@@ -12,6 +12,7 @@ __all__ = [
     "MovingAverage",
     "Pictures",
     "Record",
+    "draw_curves",
     "run_facts",
     "write_json",
 ]

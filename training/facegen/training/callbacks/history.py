@@ -27,16 +27,17 @@ class History(Callback):
 
     Args:
         table: Where metrics.csv goes.
-        picture: Where the curves go.
+
+    Attributes:
+        rows: One an epoch, of every metric by name.
     """
 
-    def __init__(self, table: Path, picture: Path) -> None:
+    def __init__(self, table: Path) -> None:
         self.table = table
-        self.picture = picture
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row, rewrite the table and redraw the curves."""
+        """Add the epoch's row and rewrite the table."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
         self.rows = [r for r in self.rows if r["epoch"] < trainer.current_epoch] + [row]
@@ -49,7 +50,6 @@ class History(Callback):
         temporary = self.table.with_suffix(".tmp")
         temporary.write_text(text.getvalue(), "utf-8")
         temporary.replace(self.table)
-        draw_curves(self.rows, self.picture)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, for the checkpoint."""
