@@ -1,12 +1,15 @@
 """The model card of a family, in Markdown."""
 
-from collections.abc import Iterable, Sequence
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from facegen.export.config import FamilyFacts
 from facegen.export.datasets import DatasetTerms, dataset_terms
 from facegen.export.picture import SAMPLE_COUNT
 from facegen.export.report import GraphReport, error_text, times_text
-from facegen.training import Run
+from facegen.training import Run, TrainConfig, load_config, preset_names
 
 __all__ = ["family_card"]
 
@@ -94,18 +97,15 @@ Terms: {terms.terms}
 
 def _training(run: Run, facts: FamilyFacts) -> str:
     config, seen = run.config, run.facts
-    minutes = f"{float(seen['seconds']) / 60:.0f} minutes" if "seconds" in seen else "unknown"
+    minutes = f"{float(seen['seconds']) / 60:.1f} minutes" if "seconds" in seen else "unknown"
     machine = ", ".join(
         words.format(seen[key]) for key, words in _MACHINE_WORDS.items() if key in seen
     )
-    source = "--images FOLDER " if facts.dataset == "folder" else ""
-    model = "ae" if facts.kind == "autoencoder" else "vae"
-    preset = f"{'celeba' if source else facts.dataset}-{model}"
     return f"""\
 ## Training
 
 ```
-facegen train {preset} {source}--epochs {config.epochs} --set seed={config.seed}
+{_command(config)}
 ```
 
 | | |
@@ -120,6 +120,36 @@ facegen train {preset} {source}--epochs {config.epochs} --set seed={config.seed}
 | weights | moving average, decay {config.ema_decay:g} |
 | prior | {len(run.prior.weights)} Gaussians with full covariances |
 """
+
+
+def _command(config: TrainConfig) -> str:
+    """The command that trains this recipe: a preset, and what differs from it."""
+    reader = config.data.reader
+    model = "ae" if config.model.kind == "autoencoder" else "vae"
+    names = (f"{reader}-{model}", f"{reader}-vae", f"celeba-{model}")
+    preset = next(name for name in names if name in preset_names())
+    usual = dict(_flat(load_config(preset).model_dump()))
+    words = ["facegen train", preset]
+    if reader == "folder":
+        words.append("--images FOLDER")
+    for key, value in _flat(config.model_dump()):
+        # Where the data lies is the machine's, and --images says the reader.
+        if value != usual[key] and key not in ("data.root", "data.reader", "description"):
+            words.append(f"--set {shlex.quote(f'{key}={_toml(value)}')}")
+    return " \\\n  ".join(words) if len(words) > 4 else " ".join(words)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _toml(value: object) -> str:
+    """A value as TOML; strings bare, as --set takes them."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _quality(run: Run, facts: FamilyFacts) -> str:

@@ -78,7 +78,7 @@ def export_run(
     """
     options = options or ExportOptions()
     family = family or folder.resolve().name
-    _check_names(family, version)
+    _check_options(repository, family=family, version=version)
     run = load_run(folder)
     plans = _plans(run, options, data=data)
     batch_sizes = {*range(1, _EVERY_BATCH_SIZE_UP_TO + 1), options.batching.max_batch_size}
@@ -111,7 +111,10 @@ def export_run(
     return ExportReport(family=family, version=version, graphs=reports, written=written)
 
 
-def _check_names(family: str, version: int) -> None:
+def _check_options(repository: Path, *, family: str, version: int) -> None:
+    """Refuse what can be refused before any work."""
+    if repository.exists() and not repository.is_dir():
+        raise OptionError("--to", str(repository), expected="a folder")
     if not _FAMILY.fullmatch(family):
         raise OptionError(
             "--family", family, expected="lower-case letters and digits, in words joined by hyphens"

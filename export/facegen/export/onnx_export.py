@@ -44,7 +44,7 @@ def to_onnx(
         RandomOperatorError: The graph draws random numbers.
         InvalidGraphError: An input or output is not the one that was asked for.
     """
-    dynamic_shapes = {key: {0: torch.export.Dim.DYNAMIC} for key in inputs}
+    dynamic_shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
     with _quiet_exporter():
         program = torch.onnx.export(
             module.eval(),
