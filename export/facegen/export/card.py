@@ -15,12 +15,6 @@ __all__ = ["family_card"]
 
 _KINDS = {"vae": "A variational autoencoder (VAE)", "autoencoder": "An autoencoder (AE)"}
 
-_LOSSES = {
-    "sigma": "likelihood with a learned variance + {:g} · KL (sigma-VAE)",
-    "fixed": "squared error + {:g} · KL",
-    "mse": "squared error",
-}
-
 _MACHINE_WORDS = {
     "device": "{}",
     "threads": "{} threads",
@@ -116,10 +110,21 @@ def _training(run: Run, facts: FamilyFacts) -> str:
 | seed | {config.seed} |
 | epochs, batch | {config.epochs}, {config.batch_size} |
 | channels | {"-".join(map(str, config.model.widths))} |
-| loss | {_LOSSES[config.loss.reconstruction].format(config.loss.beta)} |
+| loss | {_loss(config)} |
 | weights | moving average, decay {config.ema_decay:g} |
 | prior | {len(run.prior.weights)} Gaussians with full covariances |
 """
+
+
+def _loss(config: TrainConfig) -> str:
+    loss = config.loss
+    sigma = loss.reconstruction == "sigma"
+    terms = ["likelihood with a learned variance" if sigma else "squared error"]
+    if config.model.kind == "vae" and loss.reconstruction != "mse":
+        terms.append(f"{loss.beta:g} · KL")
+    if loss.ssim_weight:
+        terms.append(f"{loss.ssim_weight:g} · (1 − SSIM) a value")
+    return " + ".join(terms)
 
 
 def _command(config: TrainConfig) -> str:

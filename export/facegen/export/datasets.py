@@ -49,7 +49,7 @@ _TERMS: Mapping[str, DatasetTerms] = {
         framing="pictures centred on a detected face",
     ),
     "fer": DatasetTerms(
-        title="Facial Expression Recognition 2013 (FER2013), labels of FER+",
+        title="Facial Expression Recognition (FER2013), labels of FER+",
         url="https://github.com/microsoft/FERPlus",
         terms="Research; pictures from a web search, whose rights lie with their owners.",
         limits="Small grey pictures (48 x 48), posed expressions, some drawings among them.",
