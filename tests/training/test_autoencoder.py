@@ -66,3 +66,17 @@ def test_without_noise_the_latent_is_the_mean() -> None:
 def test_picture_size_that_the_widths_cannot_make_is_refused() -> None:
     with pytest.raises(ValueError, match="image_size is 48, 5 widths need a multiple of 32"):
         Autoencoder(AutoencoderConfig(image_size=48))
+
+
+def test_signal_neither_fades_nor_grows_through_an_untrained_decoder() -> None:
+    torch.manual_seed(0)
+    decoder = Autoencoder(AutoencoderConfig()).decoder
+    deviations = []
+    for stage in decoder.stages:
+        if isinstance(stage, nn.ConvTranspose2d):
+            stage.register_forward_hook(lambda *call: deviations.append(call[2].std().item()))
+
+    picture = decoder(torch.randn(32, 128))
+
+    assert all(0.01 < deviation < 2 for deviation in deviations)
+    assert picture.mean().item() == pytest.approx(0.5, abs=0.05)
