@@ -50,7 +50,7 @@ def export(
     ] = 64,
     max_queue_delay_us: Annotated[
         int, typer.Option(help="Microseconds a server waits for rows that fill a batch.", min=0)
-    ] = 1000,
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Export a run to a model repository: checked ONNX graphs, their config.pbtxt and a card."""

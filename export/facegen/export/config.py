@@ -74,11 +74,12 @@ class BatchingOptions:
 
     Attributes:
         max_batch_size: The most rows of one execution.
-        max_queue_delay_us: Microseconds to wait for rows that fill a batch.
+        max_queue_delay_us: Microseconds to wait for rows that fill a batch; 0 joins only the rows
+            that wait anyway.
     """
 
     max_batch_size: int = 64
-    max_queue_delay_us: int = 1000
+    max_queue_delay_us: int = 0
 
 
 def model_config(
@@ -114,6 +115,7 @@ def model_config(
             data_type, dims = _tensor(model, value)
             tensors.add(name=value.name, data_type=data_type, dims=dims)
     config.version_policy.latest.num_versions = 1
+    config.dynamic_batching.SetInParent()  # switches it on
     config.dynamic_batching.max_queue_delay_microseconds = batching.max_queue_delay_us
     for size in sorted({1, batching.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {size}", batch_size=size)
