@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DATA   ?= data
-PRESETS := celeba-vae celeba-ae lfw-vae lfw-ae
+FAMILIES := celeba-vae celeba-ae
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -36,10 +36,10 @@ format: install  ## Mend the style of every file
 	ruff format .
 
 train: install  ## Train, evaluate and export the bundled models from DATA (hours on a CPU)
-	for preset in $(PRESETS); do \
-		facegen train $$preset --data $(DATA) --resume && \
-		facegen evaluate runs/$$preset --data $(DATA) && \
-		facegen export runs/$$preset --to models || exit 1; \
+	for family in $(FAMILIES); do \
+		[ -f runs/$$family/model.safetensors ] || facegen train $$family --data $(DATA) || exit 1; \
+		facegen evaluate runs/$$family --data $(DATA) || exit 1; \
+		facegen export runs/$$family --to models --data $(DATA) || exit 1; \
 	done
 
 bench: install  ## Serving speed as a ratio to ONNX Runtime alone
