@@ -8,8 +8,8 @@ from facegen.training.prior import MixturePrior, fit_mixture
 
 def two_clouds(count: int) -> NDArray[np.float32]:
     random = np.random.default_rng(0)
-    first = random.multivariate_normal([5, 0], [[1, 0.8], [0.8, 1]], count)
-    second = random.multivariate_normal([-5, 30], [[0.1, 0], [0, 9]], 3 * count)
+    first = random.multivariate_normal([5, 0], [[1.0, 0.8], [0.8, 1.0]], count)
+    second = random.multivariate_normal([-5, 30], [[0.1, 0.0], [0.0, 9.0]], 3 * count)
     return np.concatenate([first, second]).astype(np.float32)
 
 
@@ -26,8 +26,8 @@ def test_fitted_mixture_finds_weights_means_and_covariances() -> None:
     np.testing.assert_allclose(prior.weights[[first, second]], [0.25, 0.75], atol=0.01)
     np.testing.assert_allclose(prior.means[first], [5, 0], atol=0.1)
     covariance = prior.scale_trils @ prior.scale_trils.swapaxes(1, 2)
-    np.testing.assert_allclose(covariance[first], [[1, 0.8], [0.8, 1]], atol=0.1)
-    np.testing.assert_allclose(covariance[second], [[0.1, 0], [0, 9]], atol=0.4)
+    np.testing.assert_allclose(covariance[first], [[1.0, 0.8], [0.8, 1.0]], atol=0.1)
+    np.testing.assert_allclose(covariance[second], [[0.1, 0.0], [0.0, 9.0]], atol=0.4)
 
 
 def test_samples_have_the_moments_of_what_was_fitted() -> None:

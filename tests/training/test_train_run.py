@@ -33,7 +33,10 @@ def tiny(celeba: Path, preset: str, *changes: str) -> TrainConfig:
 @pytest.fixture(scope="module")
 def vae(celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "vae"
-    return train_run(tiny(celeba, "celeba-vae", "epochs=20"), folder, device="cpu", threads=1)
+    config = tiny(
+        celeba, "celeba-vae", "epochs=20", "optimizer.learning_rate=1e-2", "ema_decay=0.9"
+    )
+    return train_run(config, folder, device="cpu", threads=1)
 
 
 def rows(run: Run) -> list[dict[str, str]]:

@@ -32,7 +32,7 @@ def encode_pictures(
     found = []
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(pixels), _BATCH_SIZE):
-            batch = torch.from_numpy(pixels[start : start + _BATCH_SIZE]).to(device)
+            batch = torch.tensor(pixels[start : start + _BATCH_SIZE], device=device)
             posterior = model.encoder(to_input(batch.flip(2) if mirrored else batch))
             noise = None
             if seed is not None:

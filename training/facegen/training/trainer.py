@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from safetensors.torch import save_file
+from safetensors.torch import save
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from facegen.training.batches import batch_loader
@@ -245,5 +245,5 @@ def _finish(
     prior.save(paths.prior)
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     temporary = paths.weights.with_suffix(".tmp")
-    save_file(weights, temporary)
+    temporary.write_bytes(save(weights))  # save_file would leave it readable to its owner alone
     temporary.replace(paths.weights)

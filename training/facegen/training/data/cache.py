@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -156,11 +155,12 @@ def _cache_folder(root: Path) -> Path:
 
 
 def _write_atomically(path: Path, content: NDArray[np.uint8] | bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
         if isinstance(content, bytes):
             file.write(content)
         else:
             np.save(file, content)
         file.flush()
         os.fsync(file.fileno())
-    Path(file.name).replace(path)
+    temporary.replace(path)
