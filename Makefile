@@ -37,9 +37,11 @@ format: install  ## Mend the style of every file
 
 train: install  ## Train, evaluate and export the bundled models from DATA (hours on a CPU)
 	for family in $(FAMILIES); do \
-		[ -f runs/$$family/model.safetensors ] || facegen train $$family --data $(DATA) || exit 1; \
-		facegen evaluate runs/$$family --data $(DATA) || exit 1; \
-		facegen export runs/$$family --to models --data $(DATA) || exit 1; \
+		for preset in $$family $$family-sharp; do \
+			[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
+		done; \
+		facegen evaluate runs/$$family-sharp --data $(DATA) || exit 1; \
+		facegen export runs/$$family-sharp --to models --family $$family --data $(DATA) || exit 1; \
 	done
 
 bench: install  ## Serving speed as a ratio to ONNX Runtime alone

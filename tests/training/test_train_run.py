@@ -228,3 +228,24 @@ def test_trains_on_cuda(celeba: Path, tmp_path: Path) -> None:
 
     assert run.facts["device"] != "cpu"
     assert next(run.model.parameters()).device.type == "cpu"
+
+
+def test_fine_tuning_starts_from_a_runs_weights(vae: Run, celeba: Path, tmp_path: Path) -> None:
+    start = f"start_from='{vae.paths.folder}'"
+    config = tiny(celeba, "celeba-vae-sharp", start, "optimizer.learning_rate=1e-12", "ema_decay=0")
+
+    tuned = train_run(config, tmp_path / "tuned", device="cpu", threads=1)
+
+    for name, weights in tuned.model.decoder.named_parameters():
+        torch.testing.assert_close(weights, vae.model.decoder.get_parameter(name))
+    assert "train/critic" in rows(tuned)[-1]
+    assert not any("critic" in name for name, _ in tuned.model.named_parameters())
+
+
+def test_fine_tuning_refuses_another_model(vae: Run, celeba: Path, tmp_path: Path) -> None:
+    config = tiny(
+        celeba, "celeba-vae-sharp", f"start_from='{vae.paths.folder}'", "model.latent_size=5"
+    )
+
+    with pytest.raises(RunError, match="its model differs"):
+        train_run(config, tmp_path / "tuned", device="cpu", threads=1)

@@ -50,6 +50,8 @@ class LossConfig(_Frozen):
     """sigma: likelihood, learned variance; fixed: squared error + beta · KL; mse: squared error."""
     beta: float = Field(default=1.0, ge=0)
     """Weight of the KL; 1 is the evidence lower bound when the variance is learned."""
+    adversarial_weight: float = Field(default=0.0, ge=0)
+    """Weight of a patch critic's judgement for every value of an image; meant for fine-tuning."""
     ssim_weight: float = Field(default=0.0, ge=0)
     """Weight of 1 − SSIM for every value of an image, beside reconstruction's nats a value."""
 
@@ -59,6 +61,8 @@ class OptimizerConfig(_Frozen):
 
     learning_rate: float = Field(default=1e-3, gt=0)
     """The highest learning rate."""
+    critic_learning_rate: float = Field(default=4e-4, gt=0)
+    """The highest learning rate of the critic, where there is one."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Decoupled decay of weights; biases and normalisations have none."""
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
@@ -87,6 +91,8 @@ class TrainConfig(_Frozen):
 
     description: str = ""
     """One line for --help."""
+    start_from: str = ""
+    """A finished run folder whose weights training starts from; empty starts anew."""
     seed: int = Field(default=0, ge=0)
     """Decides initialisation, order, augmentation and noise."""
     epochs: int = Field(default=60, ge=1)

@@ -13,6 +13,7 @@ from torchmetrics.image import PeakSignalNoiseRatio
 from facegen.training.autoencoder import Autoencoder, AutoencoderOutput
 from facegen.training.batches import augment
 from facegen.training.config import LossConfig, OptimizerConfig, TrainConfig
+from facegen.training.critic import Critic, adversarial_losses
 from facegen.training.losses import (
     gaussian_nll,
     kl_divergence,
@@ -23,6 +24,10 @@ from facegen.training.losses import (
 from facegen.training.randomness import generator
 
 __all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
+
+_CRITIC_BETAS = (0.5, 0.99)
+_CRITIC_LOSS_SCALE = 0.1
+"""Adam does not see it; it leaves the norm that gradients are clipped to for the model."""
 
 
 class LossTerms(NamedTuple):
@@ -82,6 +87,8 @@ class AutoencoderModule(LightningModule):
         super().__init__()
         self.config = config
         self.model = Autoencoder(config.model)
+        adversarial = config.loss.adversarial_weight > 0
+        self.critic = Critic(config.model.channels) if adversarial else None
         self.psnr = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -90,9 +97,21 @@ class AutoencoderModule(LightningModule):
         random = generator(self.config.seed, "train", self.global_step, device=batch.device)
         batch = augment(batch, flip=data.flip, shift_px=data.shift_px, random=random)
         x = to_input(batch, channels_last=self.config.channels_last)
-        terms = objective(self.model(x, self._noise(x, random)), x, self.config.loss)
+        outputs = self.model(x, self._noise(x, random))
+        terms = objective(outputs, x, self.config.loss)
         self._log_terms("train", terms, len(x))
-        return terms.total / x[0].numel()
+        loss = terms.total / x[0].numel()
+        if self.critic is None:
+            return loss
+        critic_loss, judged = adversarial_losses(self.critic, x, outputs.reconstruction)
+        self.log_dict(
+            {"train/critic": critic_loss.detach(), "train/judged": judged.detach()},
+            on_step=False,
+            on_epoch=True,
+        )
+        return (
+            loss + self.config.loss.adversarial_weight * judged + _CRITIC_LOSS_SCALE * critic_loss
+        )
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """The loss of posterior samples, with the same noise every epoch, and the PSNR of means."""
@@ -113,6 +132,15 @@ class AutoencoderModule(LightningModule):
             {"params": decayed},
             {"params": plain, "weight_decay": 0.0},
         ]
+        if self.critic is not None:
+            groups.append(
+                {
+                    "params": list(self.critic.parameters()),
+                    "lr": recipe.critic_learning_rate,
+                    "betas": _CRITIC_BETAS,
+                    "weight_decay": 0.0,
+                }
+            )
         optimizer = torch.optim.AdamW(
             groups,
             lr=recipe.learning_rate,

@@ -27,7 +27,7 @@ from facegen.training.callbacks import (
 )
 from facegen.training.config import TrainConfig, config_to_toml
 from facegen.training.data import FaceArrays, load_faces
-from facegen.training.errors import ConfigurationError
+from facegen.training.errors import ConfigurationError, RunError
 from facegen.training.latents import encode_pictures
 from facegen.training.module import AutoencoderModule
 from facegen.training.prior import fit_mixture
@@ -149,6 +149,13 @@ def _module(config: TrainConfig) -> AutoencoderModule:
             module = AutoencoderModule(config)
         except ValueError as error:
             raise ConfigurationError("model", str(error)) from error
+    if config.start_from:
+        start = load_run(config.start_from)
+        if start.config.model != config.model:
+            raise RunError(
+                start.paths.folder, "its model differs; start from one with this recipe's"
+            )
+        module.model.load_state_dict(start.model.state_dict())
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
     if config.compile:
