@@ -91,7 +91,9 @@ Terms: {terms.terms}
 
 def _training(run: Run, facts: FamilyFacts) -> str:
     config, seen = run.config, run.facts
-    minutes = f"{float(seen['seconds']) / 60:.1f} minutes" if "seconds" in seen else "unknown"
+    minutes = f"{run.seconds / 60:.1f} minutes" if "seconds" in seen else "unknown"
+    if config.start_from:
+        minutes += f", those of {config.start_from} included"
     machine = ", ".join(
         words.format(seen[key]) for key, words in _MACHINE_WORDS.items() if key in seen
     )
@@ -124,23 +126,30 @@ def _loss(config: TrainConfig) -> str:
         terms.append(f"{loss.beta:g} · KL")
     if loss.ssim_weight:
         terms.append(f"{loss.ssim_weight:g} · (1 − SSIM) a value")
+    if loss.adversarial_weight:
+        terms.append(f"{loss.adversarial_weight:g} · a patch critic's judgement a value")
     return " + ".join(terms)
 
 
 def _command(config: TrainConfig) -> str:
-    """The command that trains this recipe: a preset, and what differs from it."""
-    reader = config.data.reader
-    model = "ae" if config.model.kind == "autoencoder" else "vae"
-    names = (f"{reader}-{model}", f"{reader}-vae", f"celeba-{model}")
-    preset = next(name for name in names if name in preset_names())
-    usual = dict(_flat(load_config(preset).model_dump()))
+    """The command that trains this recipe: the nearest preset, and what differs from it."""
+    wanted = dict(_flat(config.model_dump()))
+
+    def differing(preset: str) -> list[str]:
+        usual = dict(_flat(load_config(preset).model_dump()))
+        # Where the data lies is the machine's.
+        skipped = ("data.root", "description")
+        return [key for key in wanted if wanted[key] != usual[key] and key not in skipped]
+
+    preset = min(preset_names(), key=lambda name: len(differing(name)))
     words = ["facegen train", preset]
-    if reader == "folder":
+    if wanted["data.reader"] == "folder":
         words.append("--images FOLDER")
-    for key, value in _flat(config.model_dump()):
-        # Where the data lies is the machine's, and --images says the reader.
-        if value != usual[key] and key not in ("data.root", "data.reader", "description"):
-            words.append(f"--set {shlex.quote(f'{key}={_toml(value)}')}")
+    words += [
+        f"--set {shlex.quote(f'{key}={_toml(wanted[key])}')}"
+        for key in differing(preset)
+        if key != "data.reader" or "--images FOLDER" not in words
+    ]
     return " \\\n  ".join(words) if len(words) > 4 else " ".join(words)
 
 

@@ -95,6 +95,11 @@ class Run:
     metrics: Mapping[str, Any]
     facts: Mapping[str, Any]
 
+    @property
+    def seconds(self) -> float:
+        """How long it trained, the runs that it started from included."""
+        return float(self.facts["seconds"]) + float(self.facts.get("start_seconds", 0.0))
+
     def faces(self, data: Path | None = None) -> FaceArrays:
         """The data set it was trained on.
 

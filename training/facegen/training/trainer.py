@@ -69,13 +69,15 @@ def train_run(
     Raises:
         ConfigurationError: CUDA asked for and not there, or an impossible model.
         DatasetError: The data is missing or broken.
-        RunError: The folder holds a finished run or another recipe, or nothing to resume.
+        RunError: The folder holds a finished run or another recipe, or nothing to resume; or the
+            run to start from is not finished, or has another model.
         NonFiniteError: The loss or a gradient was not finite; the last good checkpoint stays.
     """
     paths = RunPaths(folder)
     accelerator = _accelerator(device)
     checkpoint = checkpoint_to_resume(paths, config, resume=resume)
-    module = _module(config)
+    start = load_run(config.start_from) if config.start_from else None
+    module = _module(config, start)
     faces = load_faces(
         config.data.reader,
         Path(config.data.root),
@@ -86,6 +88,8 @@ def train_run(
     paths.config.write_text(config_to_toml(config), "utf-8")
     with _threads(threads or len(os.sched_getaffinity(0))), _quiet_lightning():
         facts = run_facts(faces, seed=config.seed, accelerator=accelerator)
+        if start:
+            facts |= {"start_seconds": start.seconds}
         record = Record(paths.facts, facts, resumed=checkpoint is not None)
         history = History(paths.table)
         callbacks = _callbacks(config, paths, faces=faces, history=history, record=record)
@@ -142,15 +146,14 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _module(config: TrainConfig) -> AutoencoderModule:
+def _module(config: TrainConfig, start: Run | None) -> AutoencoderModule:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
             module = AutoencoderModule(config)
         except ValueError as error:
             raise ConfigurationError("model", str(error)) from error
-    if config.start_from:
-        start = load_run(config.start_from)
+    if start:
         if start.config.model != config.model:
             raise RunError(
                 start.paths.folder, "its model differs; start from one with this recipe's"
