@@ -46,7 +46,7 @@ def test_run_killed_by_kill_9_and_resumed_ends_bit_equal(celeba: Path, tmp_path:
     config = load_config("celeba-vae", [f"data.root='{celeba}'", *SETTINGS])
     killed, whole = RunPaths(tmp_path / "celeba-vae"), RunPaths(tmp_path / "whole")
 
-    with subprocess.Popen(command(celeba, tmp_path), stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command(celeba, tmp_path), stderr=subprocess.DEVNULL) as process:
         kill_in_the_middle(process, killed.facts)
     assert process.returncode == -signal.SIGKILL
     assert killed.checkpoint.is_file()
