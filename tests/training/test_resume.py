@@ -15,7 +15,7 @@ SETTINGS = (
     "model.widths=[4,6,8]",
     "model.latent_size=4",
     "batch_size=8",
-    "epochs=4",
+    "epochs=8",
     "picture_count=4",
     "prior.components=2",
     "optimizer.warmup_steps=2",
@@ -59,10 +59,10 @@ def test_run_killed_by_kill_9_and_resumed_ends_bit_equal(celeba: Path, tmp_path:
     with np.load(killed.prior) as prior, np.load(whole.prior) as expected:
         for name in expected.files:
             np.testing.assert_array_equal(prior[name], expected[name])
-    for picture in ("samples-004.png", "reconstructions-004.png"):
+    for picture in ("samples-008.png", "reconstructions-008.png"):
         found = (killed.pictures / picture).read_bytes()
         assert found == (whole.pictures / picture).read_bytes()
-    assert resumed.facts["epochs"] == 4
+    assert resumed.facts["epochs"] == 8
     assert (killed.pictures / "losses.png").is_file()
 
 
