@@ -20,6 +20,7 @@ SETTINGS = (
     "prior.components=2",
     "optimizer.warmup_steps=2",
     "data.shift_px=1",
+    "loss.adversarial_weight=0.05",
 )
 KILLED_AFTER_EPOCHS = 2
 
