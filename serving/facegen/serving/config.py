@@ -29,7 +29,7 @@ class ServerConfig(BaseModel):
     max_concurrent_calls: int = Field(default=1000, ge=1)
     """The most calls answered at a time, health watches included; more get RESOURCE_EXHAUSTED."""
     default_family: str = ""
-    """The family of requests that name none; empty: the first by name."""
+    """The family of requests that name none; empty: the first VAE by name."""
     max_queue_rows: int = Field(default=2048, ge=1)
     """The most rows that wait for one model; more get RESOURCE_EXHAUSTED."""
     drain_delay_s: float = Field(default=0.0, ge=0)

@@ -143,7 +143,9 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
 
 
 def _default_family(pipelines: Pipelines, config: ServerConfig) -> str:
-    names = sorted({family.name for family in pipelines.families})
+    # A VAE before an autoencoder: it is the one that is made for drawing faces.
+    families = sorted(pipelines.families, key=lambda family: (family.kind != "vae", family.name))
+    names = [family.name for family in families]
     if not names:
         raise ServerError(
             f'"{config.engine}" holds no complete family',
@@ -152,7 +154,7 @@ def _default_family(pipelines: Pipelines, config: ServerConfig) -> str:
     default = config.default_family or names[0]
     if default not in names:
         raise ServerError(
-            f'the default family "{default}" is not served', f"choose one of {', '.join(names)}"
+            f'the default family "{default}" is not served', f"choose one of {', '.join(sorted(set(names)))}"
         )
     return default
 
