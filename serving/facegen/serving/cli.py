@@ -23,7 +23,8 @@ def serve(
         int, typer.Option(min=0, help="Threads that run models; 0 is one for each CPU available.")
     ] = 0,
     default_family: Annotated[
-        str, typer.Option(help="The family of requests that name none. [default: first VAE by name]")
+        str,
+        typer.Option(help="The family of requests that name none. [default: first VAE by name]"),
     ] = "",
     max_images: Annotated[
         int, typer.Option(min=1, help="The most pictures of a request, except of streams.")

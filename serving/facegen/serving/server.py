@@ -154,7 +154,8 @@ def _default_family(pipelines: Pipelines, config: ServerConfig) -> str:
     default = config.default_family or names[0]
     if default not in names:
         raise ServerError(
-            f'the default family "{default}" is not served', f"choose one of {', '.join(sorted(set(names)))}"
+            f'the default family "{default}" is not served',
+            f"choose one of {', '.join(sorted(set(names)))}",
         )
     return default
 

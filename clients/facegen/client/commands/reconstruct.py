@@ -160,4 +160,5 @@ def _report(work: _Reconstruction, out: Path | None, sheet: Path | None, *, as_j
         )
     elif work.done:
         places = " and ".join(filter(None, [f"{out}/" if out else "", str(sheet or "")]))
-        console().print(f"{len(work.done)} photos in [bold]{places}[/] [dim]· {work.used}[/]")
+        photos = "1 photo" if len(work.done) == 1 else f"{len(work.done)} photos"
+        console().print(f"{photos} in [bold]{places}[/] [dim]· {work.used}[/]")
