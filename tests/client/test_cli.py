@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,19 +184,19 @@ def test_folder_that_cannot_be_made_is_an_error(served: Run, tmp_path: Path) -> 
 
 
 def test_interrupt_ends_with_130_and_no_traceback() -> None:
-    with subprocess.Popen(
-        [*MAIN, "health", "--wait", "--timeout-s", "60", "--server", "127.0.0.1:1"],
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
-    ) as process:
-        assert process.stderr is not None
-        # The last import before the call: from here on it waits.
-        while b"grpc_health.v1.health_pb2_grpc" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [*MAIN, "health", "--wait", "--timeout-s", "60", "--server", server],
+            stderr=subprocess.PIPE,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(24)  # HTTP/2's preface: from here on the command waits
+            process.send_signal(signal.SIGINT)
+            _, rest = process.communicate()
 
-    assert process.returncode == 130
+    assert process.returncode == 130, rest
     assert b"Traceback" not in rest
 
 
