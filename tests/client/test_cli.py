@@ -189,6 +189,8 @@ def test_interrupt_ends_with_130_and_no_traceback() -> None:
         process = subprocess.Popen(
             [*MAIN, "health", "--wait", "--timeout-s", "60", "--server", server],
             stderr=subprocess.PIPE,
+            # A shell starts its background jobs, and so a test run in one, with SIGINT ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         connection, _ = silent.accept()
         with connection:
