@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facegen.serving.batcher import Batcher, BatcherSettings
+from facegen.serving.scheduling.batcher import Batcher, BatcherSettings
 from facegen.serving.engine import Array
 from facegen.serving.errors import (
     DeadlineError,
@@ -16,7 +16,7 @@ from facegen.serving.errors import (
     InferenceError,
     QueueFullError,
 )
-from facegen.serving.workers import Workers
+from facegen.serving.scheduling.workers import Workers
 
 _POISON = -1.0
 _FOREVER_S = 1000.0

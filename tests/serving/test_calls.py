@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from facegen.serving.calls import Calls, answers, streams
+from facegen.serving.rpc.calls import Calls, answers, streams
 from facegen.serving.errors import (
     CapabilityError,
     DeadlineError,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from facegen.serving.engine import Array, Engine, Tensors
-from facegen.serving.family import find_family, group_families
-from facegen.serving.noise import latent_noise
-from facegen.serving.onnx_engine import OnnxEngine
+from facegen.serving.faces.family import find_family, group_families
+from facegen.serving.faces.noise import latent_noise
+from facegen.serving.onnx.engine import OnnxEngine
 
 _COUNT = 40
 

@@ -6,7 +6,7 @@ import pytest
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
-from facegen.serving.family import find_family, group_families
+from facegen.serving.faces.family import find_family, group_families
 
 
 def _model(role: str, *, family: str = "f", version: str = "1", **parameters: str) -> ModelInfo:

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from facegen.serving.errors import InputError
-from facegen.serving.paging import page_of
+from facegen.serving.faces.paging import page_of
 from facegen.v1 import model_service_pb2 as pb
 from facegen.v1.model_service_pb2_grpc import ModelServiceStub
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegen.serving.errors import InputError
-from facegen.serving.noise import latent_noise
+from facegen.serving.faces.noise import latent_noise
 
 _LAST = 2**64 - 1
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from facegen.serving.cpus import available_cpu_count
+from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.errors import (
     DeadlineError,
     DeviceError,
@@ -17,7 +17,7 @@ from facegen.serving.errors import (
     ModelNotFoundError,
     RepositoryError,
 )
-from facegen.serving.onnx_engine import OnnxEngine
+from facegen.serving.onnx.engine import OnnxEngine
 
 WriteModel = Callable[..., Path]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from facegen.serving.errors import DeadlineError
-from facegen.serving.family import Family, find_family
-from facegen.serving.onnx_engine import OnnxEngine
-from facegen.serving.pipelines import Draw, Pipelines
+from facegen.serving.faces.family import Family, find_family
+from facegen.serving.onnx.engine import OnnxEngine
+from facegen.serving.faces.pipelines import Draw, Pipelines
 
 
 @pytest.fixture

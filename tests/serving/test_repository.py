@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from facegen.serving.errors import ModelNotFoundError, RepositoryError
-from facegen.serving.repository import Repository
+from facegen.serving.onnx.repository import Repository
 
 WriteModel = Callable[..., Path]
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from facegen.serving.row_queue import Request, RowQueue
+from facegen.serving.scheduling.row_queue import Request, RowQueue
 
 
 def _request(rows: int, *, deadline: float) -> Request:

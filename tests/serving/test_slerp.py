@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from facegen.serving.slerp import lerp, slerp
+from facegen.serving.faces.slerp import lerp, slerp
 
 _LATENTS = arrays(np.float32, 6, elements=st.floats(-100, 100, width=32))
 

@@ -24,7 +24,7 @@ async def open_engine(config: ServerConfig) -> Engine:
     if kind != "onnx" or not where:
         raise ServerError(f'"{config.engine}" is no engine', "use --engine onnx:FOLDER")
     # Imported here, so that a wrong flag is told before a library is loaded or found missing.
-    from facegen.serving.onnx_engine import OnnxEngine
+    from facegen.serving.onnx.engine import OnnxEngine
 
     engine = OnnxEngine(
         Path(where),

@@ -7,11 +7,17 @@ FacegenError
     │   ├── LatentSizeError         a latent of the wrong length
     │   ├── PictureError            bytes that are no picture, or a broken one
     │   └── PictureSizeError        a picture of more pixels than allowed
-    ├── CapabilityError         a request that this family can never fulfil
+    ├── CapabilityError         a request that this family, engine or build can never fulfil
+    ├── UnsupportedError        a method or option that this server does not have
+    ├── UnauthenticatedError    no credentials, or wrong ones
+    ├── ForbiddenError          credentials that do not allow this
+    ├── RateLimitError          this client calls too much; retry after `retry_after_s`
+    ├── RegionError             a shared memory region that is there already, or is not
     ├── ServerError             a server that cannot start
     ├── ModelNotFoundError      no such model, family or version here
     ├── QueueFullError          too many rows wait; retry after `retry_after_s`
     ├── DeadlineError           the timeout passed before the answer
+    ├── CallCancelledError      the caller went away
     ├── EngineClosedError       shutting down; retry elsewhere
     ├── InferenceError          the runtime failed on these rows
     ├── RepositoryError         a model repository that cannot be served
@@ -25,11 +31,13 @@ from pathlib import Path
 from facegen.errors import FacegenError
 
 __all__ = [
+    "CallCancelledError",
     "CapabilityError",
     "DeadlineError",
     "DeviceError",
     "EngineClosedError",
     "FamilyError",
+    "ForbiddenError",
     "InferenceError",
     "InputError",
     "LatentSizeError",
@@ -37,10 +45,14 @@ __all__ = [
     "PictureError",
     "PictureSizeError",
     "QueueFullError",
+    "RateLimitError",
+    "RegionError",
     "RepositoryError",
     "ServerError",
     "ServingError",
+    "UnauthenticatedError",
     "UnknownFamilyError",
+    "UnsupportedError",
 ]
 
 
@@ -88,10 +100,55 @@ class PictureSizeError(InputError):
 
 
 class CapabilityError(ServingError):
-    """A family lacks the graph that a request needs; another family may have it."""
+    """What was asked for exists, but not on this family, model, engine or build."""
 
-    def __init__(self, family: str, lacking: str) -> None:
-        super().__init__(f'family "{family}" has no {lacking}; ListModels tells what others have')
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+
+
+class UnsupportedError(ServingError):
+    """A method or an option that this server does not have, whatever the model."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+
+
+class UnauthenticatedError(ServingError):
+    """A call came without credentials, or with wrong ones. The message tells nothing of either."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+
+
+class ForbiddenError(ServingError):
+    """The caller is known, and may not do this."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+
+
+class RateLimitError(ServingError):
+    """One client calls too often, or has too many calls under way; a retry helps.
+
+    Attributes:
+        retry_after_s: Seconds after which a call may be taken.
+    """
+
+    def __init__(self, problem: str, *, retry_after_s: float) -> None:
+        super().__init__(f"{problem}; retry in {retry_after_s:.2f} s")
+        self.retry_after_s = retry_after_s
+
+
+class RegionError(ServingError):
+    """A shared memory region that cannot be registered or is not registered.
+
+    Attributes:
+        exists: Whether it is the name that is taken.
+    """
+
+    def __init__(self, name: str, problem: str, *, exists: bool = False) -> None:
+        super().__init__(f'shared memory region "{name}" {problem}')
+        self.exists = exists
 
 
 class ServerError(ServingError):
@@ -142,6 +199,13 @@ class DeadlineError(ServingError):
             f'model "{model}" did not answer within {timeout_s:.3f} s; '
             "allow more time or send fewer rows"
         )
+
+
+class CallCancelledError(ServingError):
+    """The caller cancelled the call or went away; rows of it that had not begun never run."""
+
+    def __init__(self) -> None:
+        super().__init__("the caller cancelled the call")
 
 
 class EngineClosedError(ServingError):

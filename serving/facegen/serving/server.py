@@ -10,17 +10,17 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from facegen.serving.calls import Calls
+from facegen.serving.rpc.calls import Calls
 from facegen.serving.config import ServerConfig
-from facegen.serving.cpus import available_cpu_count
+from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.engine import Engine
 from facegen.serving.engines import open_engine
 from facegen.serving.errors import ServerError
-from facegen.serving.face_service import FaceService
+from facegen.serving.faces.face_service import FaceService
 from facegen.serving.imaging import ImagingPool, PictureLimits
-from facegen.serving.model_service import ModelService
-from facegen.serving.pipelines import Pipelines
-from facegen.serving.service_state import ServiceState
+from facegen.serving.faces.model_service import ModelService
+from facegen.serving.faces.pipelines import Pipelines
+from facegen.serving.faces.service_state import ServiceState
 from facegen.v1 import face_service_pb2, model_service_pb2
 from facegen.v1.face_service_pb2_grpc import add_FaceServiceServicer_to_server
 from facegen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server

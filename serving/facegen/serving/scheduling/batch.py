@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facegen.serving.engine import Array
-from facegen.serving.row_queue import Piece, Request
+from facegen.serving.scheduling.row_queue import Piece, Request
 
 __all__ = ["join_inputs", "joined_parts", "row_count", "split_outputs"]
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from facegen.serving.calls import Calls
+from facegen.serving.rpc.calls import Calls
 from facegen.serving.errors import EngineClosedError
 from facegen.serving.imaging import ImagingPool
-from facegen.serving.pipelines import Pipelines
+from facegen.serving.faces.pipelines import Pipelines
 
 __all__ = ["ServiceState"]
 

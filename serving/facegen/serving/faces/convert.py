@@ -13,7 +13,7 @@ from facegen.serving.errors import (
     ModelNotFoundError,
     UnknownFamilyError,
 )
-from facegen.serving.family import Family, find_family
+from facegen.serving.faces.family import Family, find_family
 from facegen.serving.imaging import (
     JPEG,
     PNG,
@@ -25,7 +25,7 @@ from facegen.serving.imaging import (
     PixelSquare,
     Upload,
 )
-from facegen.serving.pipelines import Draw
+from facegen.serving.faces.pipelines import Draw
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
 
 __all__ = [

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegen.serving.engine import Engine
-from facegen.serving.family import Family, group_families
-from facegen.serving.noise import latent_noise
-from facegen.serving.slerp import lerp, slerp
+from facegen.serving.faces.family import Family, group_families
+from facegen.serving.faces.noise import latent_noise
+from facegen.serving.faces.slerp import lerp, slerp
 
 __all__ = ["Draw", "Faces", "Pipelines", "Posteriors"]
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from facegen.serving.batch import join_inputs, joined_parts, row_count, split_outputs
+from facegen.serving.scheduling.batch import join_inputs, joined_parts, row_count, split_outputs
 from facegen.serving.engine import Array, Tensors
 from facegen.serving.errors import (
     DeadlineError,
@@ -16,8 +16,8 @@ from facegen.serving.errors import (
     InferenceError,
     QueueFullError,
 )
-from facegen.serving.row_queue import Piece, Request, RowQueue
-from facegen.serving.workers import Workers
+from facegen.serving.scheduling.row_queue import Piece, Request, RowQueue
+from facegen.serving.scheduling.workers import Workers
 
 __all__ = ["Batcher", "BatcherSettings"]
 

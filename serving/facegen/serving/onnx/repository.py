@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facegen.serving.errors import ModelNotFoundError, RepositoryError
-from facegen.serving.model_config import RepositoryModel, describe_version, read_config
+from facegen.serving.onnx.model_config import RepositoryModel, describe_version, read_config
 
 __all__ = ["Repository"]
 

@@ -12,7 +12,7 @@ import grpc.aio
 from grpc_status import rpc_status
 
 from facegen.errors import FacegenError
-from facegen.serving.status import internal_status, status_of
+from facegen.serving.rpc.status import internal_status, status_of
 
 __all__ = ["Calls", "answers", "streams"]
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from facegen.serving import convert
-from facegen.serving.calls import answers
+from facegen.serving.faces import convert
+from facegen.serving.rpc.calls import answers
 from facegen.serving.errors import InputError
-from facegen.serving.family import find_family
-from facegen.serving.paging import page_of
-from facegen.serving.service_state import ServiceState
+from facegen.serving.faces.family import find_family
+from facegen.serving.faces.paging import page_of
+from facegen.serving.faces.service_state import ServiceState
 from facegen.v1 import model_service_pb2 as pb
 from facegen.v1.model_service_pb2_grpc import ModelServiceServicer
 

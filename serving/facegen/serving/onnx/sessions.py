@@ -8,7 +8,7 @@ import onnxruntime
 
 from facegen.serving.engine import Array, TensorSpec
 from facegen.serving.errors import DeviceError, RepositoryError
-from facegen.serving.model_config import RepositoryModel
+from facegen.serving.onnx.model_config import RepositoryModel
 
 __all__ = ["Device", "Session", "check_device", "open_session"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from facegen.serving.batcher import Batcher, BatcherSettings
-from facegen.serving.cpus import available_cpu_count
+from facegen.serving.scheduling.batcher import Batcher, BatcherSettings
+from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.engine import Array, ModelInfo, Tensors
 from facegen.serving.errors import EngineClosedError, InputError, ModelNotFoundError
-from facegen.serving.model_config import RepositoryModel
-from facegen.serving.repository import Repository
-from facegen.serving.sessions import Device, Session, check_device, open_session
-from facegen.serving.workers import Workers
+from facegen.serving.onnx.model_config import RepositoryModel
+from facegen.serving.onnx.repository import Repository
+from facegen.serving.onnx.sessions import Device, Session, check_device, open_session
+from facegen.serving.scheduling.workers import Workers
 
 __all__ = ["OnnxEngine"]
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facegen.serving import convert
-from facegen.serving.calls import answers, streams
+from facegen.serving.faces import convert
+from facegen.serving.rpc.calls import answers, streams
 from facegen.serving.errors import InputError
-from facegen.serving.family import Family
+from facegen.serving.faces.family import Family
 from facegen.serving.imaging import CropSquare, Origin, PictureFormat
-from facegen.serving.pipelines import Draw, Faces, Pipelines
-from facegen.serving.service_state import ServiceState
+from facegen.serving.faces.pipelines import Draw, Faces, Pipelines
+from facegen.serving.faces.service_state import ServiceState
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1 import image_pb2, latent_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceServicer

@@ -1,0 +1,75 @@
+"""What a call carries to the engine: until when it counts, whether its caller still waits, whose it is."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["CallContext", "Spans"]
+
+
+class Spans(Protocol):
+    """Takes the stages of a call, for its trace."""
+
+    def add(
+        self, name: str, start_ns: int, end_ns: int, attributes: dict[str, str | int] | None = None
+    ) -> None:
+        """Record a stage; times are `time.time_ns()`, after the fact, from any thread."""
+        ...
+
+
+class CallContext:
+    """One call's deadline, cancellation and identity; safe to use from several threads.
+
+    Args:
+        timeout_s: Seconds until the answer is of no use, from now; None: without end.
+        client: Who calls, for fairness between clients; empty: nobody in particular.
+        priority: 1 is the highest that a model allows; 0 is the model's default.
+        request_id: Names the call in logs and traces.
+        spans: Takes its stages; None: nobody traces it.
+    """
+
+    __slots__ = (
+        "_callbacks", "_lock", "cancelled", "client", "deadline", "priority", "request_id", "spans",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float | None = None,
+        client: str = "",
+        priority: int = 0,
+        request_id: str = "",
+        spans: Spans | None = None,
+    ) -> None:
+        self.deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self.client = client
+        self.priority = priority
+        self.request_id = request_id
+        self.spans = spans
+        self.cancelled = False
+        self._callbacks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def left_s(self) -> float | None:
+        """Give the seconds left, at least 0; None is without end."""
+        if math.isinf(self.deadline):
+            return None
+        return max(0.0, self.deadline - time.monotonic())
+
+    def cancel(self) -> None:
+        """Tell that nobody waits any more; again is no harm."""
+        with self._lock:
+            self.cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back once when the call is cancelled; at once if it is already."""
+        with self._lock:
+            if not self.cancelled:
+                self._callbacks.append(callback)
+                return
+        callback()

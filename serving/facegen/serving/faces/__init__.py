@@ -1,0 +1,1 @@
+"""What is done with faces: families, pipelines, and the services of facegen.v1."""

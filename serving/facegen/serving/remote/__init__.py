@@ -1,0 +1,1 @@
+"""The engine on another server: Triton, or anything that speaks its protocol."""

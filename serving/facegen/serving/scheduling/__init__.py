@@ -1,0 +1,1 @@
+"""Rows of many requests joined into batches, fairly and in time."""
