@@ -1,191 +1,246 @@
-"""Images a second of the served decoder, as a ratio to ONNX Runtime called in a loop beside it.
+"""The serving race: ONNX Runtime in a loop, our server, NVIDIA Triton and MLServer, same graph.
 
-The reference and the server take turns on one core, each with one compute thread; the client has
-another core. Windows are interleaved, and the median of their ratios is shown.
+Every server has the same core to itself in turn, the load generator another. Windows are
+interleaved, so that a noisy machine is noisy to all; medians over the windows are shown.
 
-    python benchmarks/serving.py --family celeba-vae --windows 5 --window-s 2
+    make peers                                      # Triton and MLServer, once
+    python -m benchmarks.serving                    # the rewritten graph
+    python -m benchmarks.serving --graph plain      # the graph as exported without rewrites
 """
 
 import argparse
-import asyncio
-import contextlib
 import json
 import multiprocessing
 import os
-import socket
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import grpc
 import numpy as np
 import onnxruntime as ort
+from benchmarks.load import Load, generator
+from benchmarks.peers import Server, facegen_server, infer_body, mlserver, triton, write_repository
+from benchmarks.plain_decoder import write_plain_decoder
 from rich.console import Console
 from rich.table import Table
 
-from facegen.client import Client
-from facegen.v1 import face_service_pb2, face_service_pb2_grpc, image_pb2, latent_pb2
+from facegen.v1 import face_service_pb2, image_pb2, latent_pb2
 
 CELLS = ((1, 1), (8, 1), (32, 1), (1, 16), (8, 16), (32, 16))
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+DECODE = "/facegen.v1.FaceService/Decode"
 FORMATS = {"raw": "application/octet-stream", "jpeg": "image/jpeg", "png": "image/png"}
+LATENT_SIZE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server with the requests that it gets.
+
+    Attributes:
+        name: As the table shows it.
+        server: Where it runs.
+        method: What is called.
+        bodies: The requests by rows.
+    """
+
+    name: str
+    server: Server
+    method: str
+    bodies: dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row of the result: medians over the windows, images a second."""
+    """One contestant with so many clients and rows: medians over the windows.
 
+    Attributes:
+        images: Images a second.
+        ratio: Of the images a second of ONNX Runtime in a loop, in the same round of windows.
+        p50_ms: Median latency of a call.
+        p99_ms: 99 of 100 calls are faster.
+        cpu_s: Processor seconds for 1,000 images.
+    """
+
+    name: str
     clients: int
     rows: int
-    format: str
-    reference: float
-    served: float
+    images: float
     ratio: float
-    server_cpu_ms_per_image: float
+    p50_ms: float
+    p99_ms: float
+    cpu_s: float
 
 
-def reference_process(graph: str, core: int, pipe: Connection) -> None:
-    """Answer (rows, seconds) with the images a second of a plain loop over `session.run`."""
-    os.sched_setaffinity(0, {core})
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    latent_size = session.get_inputs()[0].shape[1]
-    while (order := pipe.recv()) is not None:
-        rows, seconds = order
-        latents = np.random.default_rng(0).standard_normal((rows, latent_size), dtype=np.float32)
-        session.run(None, {"latent": latents})
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
-            session.run(None, {"latent": latents})
-            count += rows
-        pipe.send(count / (time.perf_counter() - start))
+def latents(rows: int) -> bytes:
+    """Random latents, (rows, Z) float32."""
+    generator = np.random.default_rng(rows)
+    return generator.standard_normal((rows, LATENT_SIZE), dtype=np.float32).tobytes()
 
 
-@contextlib.contextmanager
-def served(models: Path, core: int) -> Iterator[tuple[str, int]]:
-    """A real server on a free port, pinned to one core; gives its address and process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    facegen = Path(sys.executable).with_name("facegen")
-    process = subprocess.Popen(
-        [facegen, "serve", "--engine", f"onnx:{models}", "--address", address],
-        env=os.environ | {"FACEGEN_SERVE_LOG_LEVEL": "warning"},
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
-    try:
-        with Client(address, timeout_s=60) as client:
-            client.wait_until_serving()
-        yield address, process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def drive(
-    stub: "face_service_pb2_grpc.FaceServiceAsyncStub",  # only its types know this name
-    request: face_service_pb2.DecodeRequest,
-    *,
-    clients: int,
-    seconds: float,
-) -> float:
-    """Images a second that `clients` callers get, each with one call in flight."""
-    end = time.perf_counter() + seconds
-
-    async def caller() -> int:
-        count = 0
-        while time.perf_counter() < end:
-            count += len((await stub.Decode(request)).images)
-        return count
-
-    start = time.perf_counter()
-    counts = await asyncio.gather(*(caller() for _ in range(clients)))
-    return sum(counts) / (time.perf_counter() - start)
-
-
-def decode_request(
-    family: str, rows: int, latent_size: int, mime_type: str
-) -> face_service_pb2.DecodeRequest:
-    """A call that decodes `rows` random latents."""
-    values = np.random.default_rng(1).standard_normal((rows, latent_size))
-    return face_service_pb2.DecodeRequest(
+def decode_body(family: str, rows: int, mime_type: str) -> bytes:
+    """A DecodeRequest for `rows` latents."""
+    values = np.frombuffer(latents(rows), np.float32).reshape(rows, LATENT_SIZE)
+    request = face_service_pb2.DecodeRequest(
         family=family,
         latents=[latent_pb2.Latent(family=family, values=row) for row in values.tolist()],
         format=image_pb2.ImageFormat(mime_type=mime_type),
     )
+    return request.SerializeToString()
 
 
-async def measure(
-    arguments: argparse.Namespace, address: str, *, pid: int, core: int
-) -> list[Cell]:
-    """Run every cell, windows of the reference and of the server in turn."""
-    graph = arguments.models / f"{arguments.family}-decoder" / "1" / "model.onnx"
-    pipe, child = multiprocessing.get_context("spawn").Pipe()
-    reference = multiprocessing.get_context("spawn").Process(
-        target=reference_process, args=(str(graph), core, child), daemon=True
-    )
-    reference.start()
-    cells = [(c, r, "raw") for c, r in CELLS] + [(8, 16, "jpeg"), (8, 16, "png")]
-    results = []
-    with Client(address) as client:
-        latent_size = client.model(arguments.family).latent_size
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = face_service_pb2_grpc.FaceServiceStub(channel)
-        for clients, rows, image_format in cells:
-            request = decode_request(arguments.family, rows, latent_size, FORMATS[image_format])
-            await drive(stub, request, clients=clients, seconds=0.5)
-            windows = []
-            for _ in range(arguments.windows):
-                pipe.send((rows, arguments.window_s))
-                raw = await asyncio.to_thread(pipe.recv)
-                before = cpu_seconds(pid)
-                rate = await drive(stub, request, clients=clients, seconds=arguments.window_s)
-                cpu = (cpu_seconds(pid) - before) / (rate * arguments.window_s)
-                windows.append((raw, rate, rate / raw, cpu * 1_000))
-            medians = [statistics.median(column) for column in zip(*windows, strict=True)]
-            results.append(Cell(clients, rows, image_format, *medians))
-    pipe.send(None)
-    return results
+def _reference_process(graph: Path, core: int, pipe: Connection) -> None:
+    """Answer (rows, seconds) with the images a second of a plain loop over `session.run`."""
+    os.sched_setaffinity(0, {core})
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    while (order := pipe.recv()) is not None:
+        rows, seconds = order
+        values = np.frombuffer(latents(rows), np.float32).reshape(rows, LATENT_SIZE)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            session.run(None, {"latent": values})
+            count += rows
+        pipe.send(count / (time.perf_counter() - start))
+
+
+@contextmanager
+def reference(graph: Path, core: int) -> Iterator[Connection]:
+    """ONNX Runtime in a loop, in a process of its own, as one contestant."""
+    context = multiprocessing.get_context("spawn")
+    pipe, child = context.Pipe()
+    process = context.Process(target=_reference_process, args=(graph, core, child), daemon=True)
+    process.start()
+    try:
+        yield pipe
+    finally:
+        pipe.send(None)
+        process.join()
+
+
+@contextmanager
+def contestants(
+    arguments: argparse.Namespace, core: int
+) -> Iterator[tuple[Path, list[Contestant]]]:
+    """Start everything; gives the graph and who races."""
+    decoder = f"{arguments.family}-decoder"
+    infer = {rows: infer_body("decoder", rows, latents(rows)) for rows in (1, 16)}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        graph = folder / "decoder.onnx"
+        if arguments.graph == "plain":
+            write_plain_decoder(graph)
+        else:
+            graph.write_bytes((arguments.models / decoder / "1" / "model.onnx").read_bytes())
+        repository = write_repository(graph, folder / "repository")
+        start = Start(core, "decoder", latents(1))
+        ours = stack.enter_context(facegen_server(repository, start))
+        field = [Contestant("facegen, KServe v2", ours, INFER, infer)]
+        if arguments.graph != "plain":
+            faces = stack.enter_context(
+                facegen_server(arguments.models, replace(start, model=decoder))
+            )
+            for name, mime_type in FORMATS.items():
+                bodies = {rows: decode_body(arguments.family, rows, mime_type) for rows in (1, 16)}
+                field.append(Contestant(f"facegen.v1, {name}", faces, DECODE, bodies))
+        if "triton" in arguments.peers:
+            peer = stack.enter_context(triton(graph, folder / "triton", start))
+            field.append(Contestant("Triton 2.51", peer, INFER, infer))
+        if "mlserver" in arguments.peers:
+            peer = stack.enter_context(mlserver(graph, folder / "mlserver", start))
+            field.append(Contestant("MLServer 1.7.1", peer, INFER, infer))
+        yield graph, field
+
+
+def race(
+    arguments: argparse.Namespace, cores: tuple[int, int]
+) -> tuple[list[Cell], list[Contestant]]:
+    """Run every cell: windows of all contestants in turn."""
+    server_core, client_core = cores
+    cells = []
+    with (
+        contestants(arguments, server_core) as (graph, field),
+        reference(graph, server_core) as loop,
+        generator(client_core) as clients,
+    ):
+        for count, rows in CELLS:
+            windows: dict[str, list[tuple[float, ...]]] = {}
+            for window in range(arguments.windows + 1):  # the first warms up
+                seconds = arguments.window_s if window else 0.3
+                loop.send((rows, seconds))
+                limit = loop.recv()
+                measured = {
+                    "ONNX Runtime in a loop": (
+                        limit,
+                        1.0,
+                        1e3 * rows / limit,
+                        1e3 * rows / limit,
+                        1e3 / limit,
+                    )
+                }
+                for contestant in field:
+                    before = contestant.server.cpu_s()
+                    outcome = clients.run(
+                        Load(
+                            contestant.server.address, contestant.method,
+                            contestant.bodies[rows], rows, seconds, count,
+                        )
+                    )  # fmt: skip
+                    cpu_s = contestant.server.cpu_s() - before
+                    measured[contestant.name] = (
+                        outcome.rate, outcome.rate / limit, outcome.percentile_ms(50),
+                        outcome.percentile_ms(99), 1e3 * cpu_s / max(1, outcome.images),
+                    )  # fmt: skip
+                if window:
+                    for name, values in measured.items():
+                        windows.setdefault(name, []).append(values)
+            for name, columns in windows.items():
+                medians = [statistics.median(column) for column in zip(*columns, strict=True)]
+                cells.append(Cell(name, count, rows, *medians))
+    return cells, field
 
 
 def main() -> None:
-    """Measure and print; `--json` for machines."""
+    """Race and print; `--json` for machines."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--family", default="celeba-vae")
+    parser.add_argument("--graph", choices=("rewritten", "plain"), default="rewritten")
+    parser.add_argument("--peers", nargs="*", default=["triton", "mlserver"])
     parser.add_argument("--windows", type=int, default=5)
-    parser.add_argument("--window-s", type=float, default=2.0)
+    parser.add_argument("--window-s", type=float, default=1.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
-    os.sched_setaffinity(0, {client_core})
-    with served(arguments.models, server_core) as (address, pid):
-        cells = asyncio.run(measure(arguments, address, pid=pid, core=server_core))
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    cells, field = race(arguments, (first, second))
     if arguments.json:
         print(json.dumps([asdict(cell) for cell in cells], indent=2))
         return
-    table = Table(
-        "clients", "images a call", "format", "ONNX Runtime, images/s", "served, images/s"
-    )
-    table.add_column("ratio")
-    table.add_column("server CPU, ms an image")
-    for cell in cells:
-        table.add_row(
-            str(cell.clients), str(cell.rows), cell.format, f"{cell.reference:.0f}",
-            f"{cell.served:.0f}", f"{cell.ratio:.2f}", f"{cell.server_cpu_ms_per_image:.2f}",
-        )  # fmt: skip
-    Console().print(table)
+    _print(cells, field)
+
+
+def _print(cells: list[Cell], field: list[Contestant]) -> None:
+    console = Console()
+    for count, rows in CELLS:
+        table = Table(title=f"{count} clients × {rows} images a call", title_justify="left")
+        for heading in ("", "images/s", "of the limit", "p50, ms", "p99, ms", "CPU-s per 1,000"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        for cell in cells:
+            if (cell.clients, cell.rows) == (count, rows):
+                table.add_row(
+                    cell.name, f"{cell.images:.0f}", f"{cell.ratio:.2f}", f"{cell.p50_ms:.1f}",
+                    f"{cell.p99_ms:.1f}", f"{cell.cpu_s:.2f}",
+                )  # fmt: skip
+        console.print(table)
+    for contestant in field:
+        server = contestant.server
+        console.print(f"{contestant.name}: first answer after {server.first_answer_s:.1f} s")
 
 
 if __name__ == "__main__":
