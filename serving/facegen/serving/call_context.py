@@ -28,10 +28,12 @@ class CallContext:
         priority: 1 is the highest that a model allows; 0 is the model's default.
         request_id: Names the call in logs and traces.
         spans: Takes its stages; None: nobody traces it.
+        admin: Whether the caller may load, unload and change settings.
     """
 
     __slots__ = (
-        "_callbacks", "_lock", "cancelled", "client", "deadline", "priority", "request_id", "spans",
+        "_callbacks", "_lock", "admin", "cancelled", "client", "deadline", "priority", "request_id",
+        "spans",
     )  # fmt: skip
 
     def __init__(
@@ -42,12 +44,14 @@ class CallContext:
         priority: int = 0,
         request_id: str = "",
         spans: Spans | None = None,
+        admin: bool = False,
     ) -> None:
         self.deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         self.client = client
         self.priority = priority
         self.request_id = request_id
         self.spans = spans
+        self.admin = admin
         self.cancelled = False
         self._callbacks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
