@@ -16,11 +16,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from benchmarks.load import Generator, Load, Outcome, generator, percentile
 from benchmarks.peers import Server, Start, facegen_server, infer_body, triton, write_repository
 from benchmarks.serving import INFER, latents
-from rich.console import Console
-from rich.table import Table
 
 DEADLINE_S = 1.0
 # Triton refuses when so many requests wait; without it none is refused.

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from benchmarks.triton_server import start_triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from benchmarks.triton_server import start_triton
 
 __all__ = [
     "Server",

@@ -23,12 +23,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from benchmarks.load import Load, generator
-from benchmarks.peers import Server, facegen_server, infer_body, mlserver, triton, write_repository
-from benchmarks.plain_decoder import write_plain_decoder
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.load import Load, generator
+from benchmarks.peers import (
+    Server,
+    Start,
+    facegen_server,
+    infer_body,
+    mlserver,
+    triton,
+    write_repository,
+)
+from benchmarks.plain_decoder import write_plain_decoder
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2
 
 CELLS = ((1, 1), (8, 1), (32, 1), (1, 16), (8, 16), (32, 16))
