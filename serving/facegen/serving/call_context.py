@@ -1,4 +1,4 @@
-"""What a call carries to the engine: until when it counts, whether its caller still waits, whose it is."""
+"""What a call carries to the engine: its deadline, whether its caller still waits, who calls."""
 
 import math
 import threading

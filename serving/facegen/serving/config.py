@@ -26,7 +26,7 @@ class ServerConfig(BaseModel):
     default_family: str = ""
     """The family of requests that name none; empty: the first VAE by name."""
     model_control: Literal["none", "explicit", "poll"] = "none"
-    """Who loads and unloads: nobody after the start, the admin RPCs, or the repository's changes."""
+    """Who loads and unloads after the start: nobody, the admin RPCs, or the repository's changes."""
     load_models: tuple[str, ...] = ()
     """With --model-control explicit, what to load at the start, "*" for all; may be repeated."""
     poll_s: float = Field(default=15.0, gt=0)
@@ -46,7 +46,7 @@ class ServerConfig(BaseModel):
     keepalive_timeout_s: float = Field(default=20.0, gt=0)
     """Seconds without an answer to that after which it is closed."""
     max_connection_age_s: float = Field(default=0.0, ge=0)
-    """Seconds after which a client is asked to connect anew, so that balancers rebalance; 0: never."""
+    """Seconds after which a client must connect anew, so that balancers rebalance; 0: never."""
     max_connection_grace_s: float = Field(default=30.0, ge=0)
     """Seconds that calls under way may then take."""
 
@@ -72,7 +72,7 @@ class ServerConfig(BaseModel):
     tls_client_ca: Path | None = None
     """PEM file of the authorities whose clients alone may connect (mutual TLS)."""
     tokens: Path | None = None
-    """TOML file of the bearer tokens that may call, by their SHA-256; read again when it changes."""
+    """TOML file of the bearer tokens that may call, as SHA-256; read again when it changes."""
     allow_admin: bool = False
     """Whether callers without the admin scope may load, unload and change settings."""
     shared_memory: bool = False
