@@ -26,7 +26,7 @@ class ServerConfig(BaseModel):
     default_family: str = ""
     """The family of requests that name none; empty: the first VAE by name."""
     model_control: Literal["none", "explicit", "poll"] = "none"
-    """Who loads and unloads after the start: nobody, the admin RPCs, or the repository's changes."""
+    """Who loads and unloads after the start: nobody, admin RPCs, or the repository's changes."""
     load_models: tuple[str, ...] = ()
     """With --model-control explicit, what to load at the start, "*" for all; may be repeated."""
     poll_s: float = Field(default=15.0, gt=0)

@@ -167,9 +167,7 @@ class Engine(ABC):
             answers.append(answer)
             answered.release()
 
-        self.submit(
-            InferRequest(model, inputs, version, outputs, context or CallContext()), done
-        )
+        self.submit(InferRequest(model, inputs, version, outputs, context or CallContext()), done)
         answered.acquire()
         answer = answers[0]
         if isinstance(answer, FacegenError):
