@@ -59,6 +59,7 @@ class ModelStatistics:
         compute_output: Of requests answered, the time of splitting outputs.
         batches: What executions did, by their rows.
         pending_rows: Rows that wait now.
+        pending_requests: Requests of which no row has run yet.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ModelStatistics:
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     pending_rows: int = 0
+    pending_requests: int = 0
 
     def fail(self, reason: str, duration_ns: int) -> None:
         """Count a request that was not answered."""
