@@ -25,9 +25,9 @@ _OPEN = frozenset(
         _KSERVE + "ServerReady",
     }
 )
-_ADMIN: frozenset[Scope] = frozenset({"admin"})
-_INFER: frozenset[Scope] = frozenset({"infer"})
-_EITHER: frozenset[Scope] = _ADMIN | _INFER
+_ADMIN = frozenset({Scope.ADMIN})
+_INFER = frozenset({Scope.INFER})
+_EITHER = _ADMIN | _INFER
 # The scopes of which a caller needs one. TraceSetting and LogSettings ask `require_admin`
 # themselves when they are to change something.
 _SCOPES: dict[str, frozenset[Scope]] = {
@@ -126,7 +126,7 @@ class Gate:
             return Admission("", admin=False)
         scopes = _SCOPES.get(method, _INFER)
         token = None if self._tokens is None else _token(self._tokens, metadata)
-        admin = self._allow_admin or (token is not None and "admin" in token.scopes)
+        admin = self._allow_admin or (token is not None and Scope.ADMIN in token.scopes)
         if scopes is _ADMIN:
             _check_admin(admin)
         elif token is not None and not token.scopes & scopes:

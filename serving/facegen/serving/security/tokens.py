@@ -17,21 +17,30 @@ import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from facegen.serving.errors import ServerError
-from facegen.serving.security.files import FileStamp, file_stamp
+from facegen.serving.security.files import file_stamp
 
-__all__ = ["Scope", "Token", "Tokens", "digest_of"]
+__all__ = ["NAME_PATTERN", "Scope", "Token", "Tokens", "digest_of"]
 
-Scope = Literal["infer", "admin"]
+# Names go into logs and limits: nothing in them may pass for something else.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,63}$"
 
 _LOGGER = logging.getLogger(__name__)
 _CHECK_S = 1.0
 _REMEDY = "`facegen token NAME --append FILE` writes correct entries"
+
+
+class Scope(StrEnum):
+    """What a token may allow: to look and run models; to look and change what is served."""
+
+    INFER = "infer"
+    ADMIN = "admin"
 
 
 class _Entry(BaseModel):
@@ -39,7 +48,7 @@ class _Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
     scopes: Annotated[frozenset[Scope], Field(min_length=1)]
     expires: AwareDatetime | None = None
