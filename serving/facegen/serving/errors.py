@@ -6,7 +6,8 @@ FacegenError
     │   ├── UnknownFamilyError      a request for a family or version that is not served
     │   ├── LatentSizeError         a latent of the wrong length
     │   ├── PictureError            bytes that are no picture, or a broken one
-    │   └── PictureSizeError        a picture of more pixels than allowed
+    │   ├── PictureSizeError        a picture of more pixels than allowed
+    │   └── RequestSizeError        pictures of more pixels together than allowed
     ├── CapabilityError         a request that this family, engine or build can never fulfil
     ├── UnsupportedError        a method or option that this server does not have
     ├── UnauthenticatedError    no credentials, or wrong ones
@@ -21,6 +22,7 @@ FacegenError
     ├── EngineClosedError       shutting down; retry elsewhere
     ├── InferenceError          the runtime failed on these rows
     ├── RepositoryError         a model repository that cannot be served
+    │   └── BackendError            a model that another backend must serve
     ├── FamilyError             models of a family that do not fit together
     └── DeviceError             a device that was asked for and is not there
 """
@@ -31,6 +33,7 @@ from pathlib import Path
 from facegen.errors import FacegenError
 
 __all__ = [
+    "BackendError",
     "CallCancelledError",
     "CapabilityError",
     "DeadlineError",
@@ -48,6 +51,7 @@ __all__ = [
     "RateLimitError",
     "RegionError",
     "RepositoryError",
+    "RequestSizeError",
     "ServerError",
     "ServingError",
     "UnauthenticatedError",
@@ -96,7 +100,22 @@ class PictureSizeError(InputError):
 
     def __init__(self, field: str, *, limit: int, size_px: tuple[int, int] | None = None) -> None:
         size = f"of {size_px[0]} x {size_px[1]} pixels " if size_px else ""
-        super().__init__(field, f"is a picture {size}above the limit of {limit} pixels; reduce it")
+        super().__init__(
+            field,
+            f"is a picture {size}above the limit of {limit} pixels "
+            "(--max-picture-pixels); reduce it",
+        )
+
+
+class RequestSizeError(InputError):
+    """A request's pictures have more pixels together than are decoded; found from their headers."""
+
+    def __init__(self, field: str, *, pixels: int, limit: int) -> None:
+        super().__init__(
+            field,
+            f"brings the request's pictures to {pixels} pixels, above the limit of {limit} pixels "
+            "(--max-request-pixels); send fewer or smaller ones in a request",
+        )
 
 
 class CapabilityError(ServingError):
@@ -232,6 +251,17 @@ class RepositoryError(ServingError):
     def __init__(self, path: Path, problem: str, remedy: str) -> None:
         super().__init__(f"{path}: {problem}; {remedy}")
         self.path = path
+
+
+class BackendError(RepositoryError):
+    """A model of another backend; it is passed over, and the others are served."""
+
+    def __init__(self, path: Path, backend: str) -> None:
+        super().__init__(
+            path,
+            f'its backend is "{backend}"',
+            'only "onnxruntime" runs here: serve it with Triton',
+        )
 
 
 class FamilyError(ServingError):

@@ -6,13 +6,14 @@ namespace which model, seed and index.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.sax.saxutils import quoteattr
 
 __all__ = ["NAMESPACE", "Origin", "xmp_packet"]
 
 NAMESPACE = "urn:facegen:xmp:1#"
 
-_PACKET = (
+_HEAD = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -23,9 +24,8 @@ _PACKET = (
     ' xmp:CreatorTool="facegen"'
     " Iptc4xmpExt:DigitalSourceType="
     '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"'
-    "{properties}/>"
-    '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
+_TAIL = '/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,12 @@ class Origin:
 
 def xmp_packet(origin: Origin) -> bytes:
     """Write the XMP packet of a synthetic picture (ISO 16684-1), UTF-8."""
-    facts = {
-        "family": origin.family,
-        "version": origin.version,
-        "seed": origin.seed,
-        "index": origin.index,
-    }
-    properties = "".join(
-        f" facegen:{name}={quoteattr(str(value))}"
-        for name, value in facts.items()
-        if value is not None
-    )
-    return _PACKET.replace("{properties}", properties).encode()
+    seed = "" if origin.seed is None else f' facegen:seed="{origin.seed}"'
+    index = "" if origin.index is None else f' facegen:index="{origin.index}"'
+    return f"{_head(origin.family, origin.version)}{seed}{index}{_TAIL}".encode()
+
+
+@lru_cache(maxsize=64)
+def _head(family: str, version: str) -> str:
+    """Write what is the same for all faces of a family."""
+    return f"{_HEAD} facegen:family={quoteattr(family)} facegen:version={quoteattr(version)}"

@@ -1,90 +1,181 @@
-"""Runs the coders off the event loop; they release the GIL."""
+"""Reads and codes the pictures of a call, in its own thread and as many more as there are CPUs.
 
-import asyncio
-from collections.abc import Callable, Sequence
+The coders release the GIL.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facegen.serving.call_context import CallContext
+from facegen.serving.errors import CallCancelledError
 from facegen.serving.imaging.coding import RAW, PictureFormat, encode_pictures
 from facegen.serving.imaging.cropping import CropSquare
 from facegen.serving.imaging.origin import Origin
-from facegen.serving.imaging.reading import PictureLimits, Upload, read_view
+from facegen.serving.imaging.reading import (
+    OpenPicture,
+    PictureLimits,
+    Upload,
+    open_pictures,
+    view_of,
+)
 
 __all__ = ["ImagingPool"]
 
 T = TypeVar("T")
 
-# Coding this many small pictures costs about as much as handing them to a thread twenty times.
-_PICTURES_PER_JOB = 16
+# Coding this many pixels costs about ten times what handing them to another thread does: fewer gained
+# nothing from a second thread.
+_PIXELS_PER_JOB = 16 * 64 * 64
+# Decoded pictures larger than this are counted, so that calls at a time cannot add up their memory.
+_LARGE_PIXELS = 1024 * 1024
 
 
 class ImagingPool:
-    """Threads that read and code pictures, shared by all calls.
+    """Reads and codes pictures for all calls; few are done at once by the thread that asks.
 
     Args:
-        threads: How many; about the number of CPUs.
+        threads: The most that work on one call, and that decode large pictures at a time.
         limits: What is refused before decoding.
     """
 
     def __init__(self, threads: int, limits: PictureLimits) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="imaging")
+        self._large = threading.Semaphore(threads)
         self._limits = limits
 
-    async def read(
-        self, uploads: Sequence[Upload], crop: CropSquare, *, shape: tuple[int, int, int]
+    def read(
+        self,
+        uploads: Sequence[Upload],
+        crop: CropSquare,
+        *,
+        shape: tuple[int, int, int],
+        context: CallContext | None = None,
     ) -> NDArray[np.uint8]:
         """Give what a model sees of pictures.
 
         Args:
-            uploads: At least one picture.
+            uploads: The pictures of one request, at least one.
             crop: Which square of each.
             shape: (H, W, C) of the model's pictures.
+            context: Whose call it is.
 
         Returns:
             (B, H, W, C).
 
         Raises:
-            InputError: As `read_view` does, for one of the pictures.
+            InputError: A picture is broken, too large, or does not hold the crop; or all together
+                have too many pixels. Never right.
+            CallCancelledError: The caller went away.
         """
-        views = await self._run(
-            [
-                partial(read_view, upload, crop, shape=shape, limits=self._limits)
-                for upload in uploads
-            ]
-        )
-        return np.stack(views)
+        context = context or CallContext()
+        with _stage(context, len(uploads)):
+            pictures = open_pictures(uploads, self._limits)
+            views = np.empty((len(pictures), *shape), np.uint8)
 
-    async def encode(
+            def read(part: slice) -> None:
+                for index in range(part.start, part.stop):
+                    views[index] = self._view(pictures[index], crop, shape, context)
+
+            parts = _parts([picture.pixel_count for picture in pictures])
+            self._run([partial(read, part) for part in parts])
+        return views
+
+    def encode(
         self,
         pixels: NDArray[np.uint8],
         picture_format: PictureFormat,
         *,
         origins: Sequence[Origin] | None = None,
+        context: CallContext | None = None,
     ) -> list[bytes]:
-        """Code pictures; see `encode_pictures`."""
-        if picture_format.mime_type == RAW:
-            return encode_pictures(pixels, picture_format)
-        jobs = []
-        for first in range(0, len(pixels), _PICTURES_PER_JOB):
-            part = slice(first, first + _PICTURES_PER_JOB)
-            some = None if origins is None else origins[part]
-            jobs.append(partial(encode_pictures, pixels[part], picture_format, origins=some))
-        return [file for files in await self._run(jobs) for file in files]
+        """Code pictures; see `encode_pictures`.
 
-    async def _run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """Run jobs side by side; when one fails or the caller is cancelled, drop the rest."""
-        loop = asyncio.get_running_loop()
-        futures = [loop.run_in_executor(self._executor, job) for job in jobs]
+        Raises:
+            CallCancelledError: The caller went away.
+        """
+        context = context or CallContext()
+        with _stage(context, len(pixels)):
+            if picture_format.mime_type == RAW:
+                return encode_pictures(pixels, picture_format)
+
+            def encode(part: slice) -> list[bytes]:
+                _check(context)
+                some = None if origins is None else origins[part]
+                return encode_pictures(pixels[part], picture_format, origins=some)
+
+            parts = _parts([pixels.shape[1] * pixels.shape[2]] * len(pixels))
+            files = self._run([partial(encode, part) for part in parts])
+        return [file for some in files for file in some]
+
+    def _view(
+        self,
+        picture: OpenPicture,
+        crop: CropSquare,
+        shape: tuple[int, int, int],
+        context: CallContext,
+    ) -> NDArray[np.uint8]:
+        with self._large if picture.pixel_count > _LARGE_PIXELS else nullcontext():
+            _check(context)
+            return view_of(picture, crop, shape=shape)
+
+    def _run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Run jobs side by side; when one fails, drop the rest.
+
+        The pool begins with the first, this thread with the last; they meet where the pool has got
+        to, so that a pool that is busy for others delays nobody.
+        """
+        if len(jobs) == 1 or self._threads == 1:
+            return [job() for job in jobs]
+        futures = [self._executor.submit(job) for job in jobs]
+        results: list[T] = []
         try:
-            return await asyncio.gather(*futures)
+            for job, future in zip(reversed(jobs), reversed(futures), strict=True):
+                results.append(job() if future.cancel() else future.result())
         finally:
             for future in futures:
                 future.cancel()
+        return results[::-1]
 
     def close(self) -> None:
         """Finish the jobs that run and drop the others."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _parts(pixel_counts: Sequence[int]) -> list[slice]:
+    """Cut pictures into runs that are worth a job each."""
+    parts, first, pixels = [], 0, 0
+    for index, count in enumerate(pixel_counts):
+        pixels += count
+        if pixels >= _PIXELS_PER_JOB:
+            parts.append(slice(first, index + 1))
+            first, pixels = index + 1, 0
+    if first < len(pixel_counts):
+        parts.append(slice(first, len(pixel_counts)))
+    return parts
+
+
+def _check(context: CallContext) -> None:
+    if context.cancelled:
+        raise CallCancelledError
+
+
+@contextmanager
+def _stage(context: CallContext, count: int) -> Iterator[None]:
+    """Record the stage in the call's trace, if it has one."""
+    if context.spans is None:
+        yield
+        return
+    start_ns = time.time_ns()
+    try:
+        yield
+    finally:
+        context.spans.add("image coding", start_ns, time.time_ns(), {"pictures": count})

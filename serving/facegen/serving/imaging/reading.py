@@ -4,16 +4,17 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from facegen.serving.errors import PictureError, PictureSizeError
+from facegen.serving.errors import PictureError, PictureSizeError, RequestSizeError
 from facegen.serving.imaging.cropping import CropSquare, square_of
 
-__all__ = ["PictureLimits", "Upload", "read_view"]
+__all__ = ["OpenPicture", "PictureLimits", "Upload", "open_pictures", "read_view", "view_of"]
 
 # Formats whose decoders Pillow carries itself and that browsers and phones make; found by content.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -31,13 +32,15 @@ _DRAFT_MARGIN = 2
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """What an uploaded picture may cost.
+    """What uploaded pictures may cost.
 
     Attributes:
-        max_pixels: The most pixels of one picture, checked before it is decoded.
+        max_pixels: The most pixels of one picture.
+        max_request_pixels: The most pixels of all pictures of one request.
     """
 
     max_pixels: int = 50_000_000
+    max_request_pixels: int = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,26 @@ class Upload:
     shape: tuple[int, int, int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPicture:
+    """A picture of which no more than the header was read.
+
+    Attributes:
+        content: The picture, not yet decoded; raw pixels as an array (H, W, C).
+        field: Its field in the request.
+        size_px: Width and height as stored, not yet upright.
+    """
+
+    content: Image.Image | NDArray[np.uint8]
+    field: str
+    size_px: tuple[int, int]
+
+    @property
+    def pixel_count(self) -> int:
+        """How many pixels it has."""
+        return self.size_px[0] * self.size_px[1]
+
+
 def read_view(
     upload: Upload,
     crop: CropSquare,
@@ -62,31 +85,61 @@ def read_view(
     shape: tuple[int, int, int],
     limits: PictureLimits,
 ) -> NDArray[np.uint8]:
+    """Decode one picture and give what a model sees; see `open_pictures` and `view_of`."""
+    return view_of(open_pictures([upload], limits)[0], crop, shape=shape)
+
+
+def open_pictures(uploads: Sequence[Upload], limits: PictureLimits) -> list[OpenPicture]:
+    """Read the headers of a request's pictures, and refuse what would be too large to decode.
+
+    Raises:
+        PictureError: Not a picture, or of an unknown format. Never right.
+        PictureSizeError: More pixels than one picture, or all together, may have. Never right.
+    """
+    pictures, pixels = [], 0
+    for upload in uploads:
+        picture = _open(upload, limits)
+        if picture.pixel_count > limits.max_pixels:
+            raise PictureSizeError(upload.field, limit=limits.max_pixels, size_px=picture.size_px)
+        pixels += picture.pixel_count
+        if pixels > limits.max_request_pixels:
+            raise RequestSizeError(upload.field, pixels=pixels, limit=limits.max_request_pixels)
+        pictures.append(picture)
+    return pictures
+
+
+def view_of(
+    picture: OpenPicture, crop: CropSquare, *, shape: tuple[int, int, int]
+) -> NDArray[np.uint8]:
     """Decode a picture and give the square of it that a model sees, reduced with antialiasing.
 
     The picture is turned upright by its EXIF orientation; transparency is laid over white.
 
     Args:
-        upload: The picture.
+        picture: The picture; it cannot be read again.
         crop: Which square of the upright picture.
         shape: (H, W, C) of the model's pictures, C 1 or 3.
-        limits: What is refused before decoding.
 
     Returns:
         (H, W, C).
 
     Raises:
-        PictureError: Not a picture, truncated or of an unknown format. Never right.
-        PictureSizeError: More pixels than allowed. Never right.
+        PictureError: Broken or truncated. Never right.
         InputError: The crop does not lie inside. Never right.
     """
     height, width, channels = shape
-    picture, orientation = _open(upload, limits)
-    with picture:
-        size_px = picture.size[::-1] if orientation in _SIDEWAYS else picture.size
-        square = square_of(crop, size_px, field=upload.field)
+    content = picture.content
+    if isinstance(content, np.ndarray):
+        square = square_of(crop, picture.size_px, field=picture.field)
+        if content.shape == shape and square == (0, 0, width, height):
+            return content
+        content = Image.fromarray(content[..., 0] if content.shape[2] == 1 else content)
+    with content:
+        orientation = _orientation(content)
+        size_px = picture.size_px[::-1] if orientation in _SIDEWAYS else picture.size_px
+        square = square_of(crop, size_px, field=picture.field)
         detail = _DRAFT_MARGIN * max(height, width) / (square[2] - square[0])
-        upright = _load(picture, orientation, detail, upload.field)
+        upright = _load(content, orientation, detail, picture.field)
         # A reduced JPEG has its square elsewhere, between pixels.
         scale_x, scale_y = upright.width / size_px[0], upright.height / size_px[1]
         left, right = square[0] * scale_x, square[2] * scale_x
@@ -101,13 +154,13 @@ def read_view(
     return np.asarray(view).reshape(shape)
 
 
-def _open(upload: Upload, limits: PictureLimits) -> tuple[Image.Image, int]:
-    """Read a picture's header: the picture, not yet decoded, and its EXIF orientation."""
+def _open(upload: Upload, limits: PictureLimits) -> OpenPicture:
+    """Read a picture's header."""
     if not upload.data:
         raise PictureError(upload.field, "is empty; send a picture's bytes")
     if upload.shape is not None:
         pixels = np.frombuffer(upload.data, np.uint8).reshape(upload.shape)
-        return Image.fromarray(pixels[..., 0] if upload.shape[2] == 1 else pixels), 1
+        return OpenPicture(pixels, upload.field, (upload.shape[1], upload.shape[0]))
     try:
         picture = Image.open(io.BytesIO(upload.data), formats=_FORMATS)
     except _BOMB as error:
@@ -117,12 +170,15 @@ def _open(upload: Upload, limits: PictureLimits) -> tuple[Image.Image, int]:
             upload.field,
             f"is not a picture ({', '.join(_FORMATS)}), or is truncated in its header",
         ) from error
-    if picture.width * picture.height > limits.max_pixels:
-        raise PictureSizeError(upload.field, limit=limits.max_pixels, size_px=picture.size)
+    return OpenPicture(picture, upload.field, picture.size)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8; of a PNG that may decode it."""
     try:
-        return picture, picture.getexif().get(_ORIENTATION_TAG, 1)
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
     except _BROKEN:
-        return picture, 1  # The pixels may be sound where the camera's notes are not.
+        return 1  # The pixels may be sound where the camera's notes are not.
 
 
 def _load(picture: Image.Image, orientation: int, detail: float, field: str) -> Image.Image:
