@@ -35,7 +35,7 @@ class MetricsServer:
         host, _, port = address.rpartition(":")
         try:
             self._listener = _Listener(host, int(port), metrics)
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, ValueError) as error:
             raise ServerError(
                 f'cannot serve metrics on "{address}"',
                 "the port may be in use or the host wrong: choose another with "
@@ -62,6 +62,8 @@ class _Listener(ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+        if not 0 <= port <= 65535:  # `getaddrinfo` would take the remainder
+            raise ValueError(port)
         self.metrics = metrics
         family, _, _, _, where = socket.getaddrinfo(
             host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
