@@ -1,105 +1,323 @@
-"""What every call goes through: it is counted, and its errors become gRPC status."""
+"""What every call of ours goes through: gate, context, observation, and errors made status."""
 
-import asyncio
 import functools
+import itertools
 import logging
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-import grpc.aio
+import grpc
 from grpc_status import rpc_status
 
 from facegen.errors import FacegenError
+from facegen.serving.call_context import CallContext, Spans
+from facegen.serving.rpc.deferred import Metadata, Rpc, wait_for
 from facegen.serving.rpc.status import internal_status, status_of
 
-__all__ = ["Calls", "answers", "streams"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-# The stubs know no type for a generated servicer's context.
-Context = Any
+__all__ = [
+    "Admission",
+    "Calls",
+    "Finish",
+    "Gate",
+    "Observation",
+    "Observer",
+    "Peer",
+    "answers",
+    "deferred",
+    "streams",
+]
 
 _LOGGER = logging.getLogger(__name__)
 
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+# Answers a call, with its response or an error; from any thread, and only the first counts.
+Finish = Callable[[Any], None]
+
+# What a caller may name a call: enough for UUIDs and trace ids, nothing that a log line is made of.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_MADE_UP = secrets.token_hex(6)
+_NUMBERS = itertools.count(1)
+# gRPC gives centuries to a call without a deadline.
+_ENDLESS_S = 1e9
+
+
+class Peer(Protocol):
+    """The other end of the connection; gRPC's own context is one."""
+
+    def peer(self) -> str:
+        """Give its address, as gRPC writes it: `ipv4:127.0.0.1:40112`."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Give what its certificate tells, by gRPC's names."""
+        ...
+
+
+class Admission(Protocol):
+    """A call that the gate let in.
+
+    Attributes:
+        client: Who calls, for fairness between clients.
+        admin: Whether the caller may load, unload and change settings.
+    """
+
+    client: str
+    admin: bool
+
+    def release(self) -> None:
+        """Tell that the call has ended; called once."""
+        ...
+
+
+class Gate(Protocol):
+    """Decides whether a call may begin."""
+
+    def admit(self, method: str, metadata: Metadata, peer: Callable[[], Peer]) -> Admission:
+        """Let a call in; quick, from any thread.
+
+        Args:
+            method: `/package.Service/Method`.
+            metadata: What came with the call.
+            peer: Tells who is at the other end; costs microseconds.
+
+        Raises:
+            UnauthenticatedError: No credentials, or wrong ones.
+            ForbiddenError: Not with these.
+            RateLimitError: Too much at once. Retry.
+        """
+        ...
+
+
+class Observation(Protocol):
+    """A call that is followed.
+
+    Attributes:
+        spans: Takes its stages; None: nobody traces it.
+    """
+
+    spans: Spans | None
+
+    def end(self, code: grpc.StatusCode) -> None:
+        """Tell how it ended; called once, before the answer goes out."""
+        ...
+
+
+class Observer(Protocol):
+    """Follows calls, for metrics and traces."""
+
+    def begin(self, method: str, metadata: Metadata, request_id: str) -> Observation:
+        """Follow a call, refused ones too."""
+        ...
+
 
 class Calls:
-    """Counts the calls being answered, so that a drain knows when the last one is done."""
+    """What the calls of a server have in common.
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+    Args:
+        gate: Decides which may begin; None: all may.
+        observer: Follows them; None: nobody does.
+    """
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count one call for as long as the context lasts."""
-        self._count += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if self._count == 0:
-                self._idle.set()
-
-    async def idle(self) -> None:
-        """Wait until no call is being answered."""
-        await self._idle.wait()
+    def __init__(self, gate: Gate | None = None, observer: Observer | None = None) -> None:
+        self.gate = gate
+        self.observer = observer
 
 
 class Servicer(Protocol):
-    """Anything whose calls are counted."""
+    """Anything whose methods are wrapped here."""
 
     calls: Calls
 
 
 def answers(
-    method: Callable[[Any, Request, Context], Awaitable[Response]],
-) -> Callable[[Any, Request, Context], Awaitable[Response]]:
-    """Wrap a unary method: count it, turn its errors into status."""
+    method: Callable[[Any, Request, CallContext], Response],
+) -> Callable[[Any, Request, Any], Response]:
+    """Wrap a unary method that blocks; it has a thread from its message to its answer."""
 
     @functools.wraps(method)
-    async def wrapped(self: Servicer, request: Request, context: Context) -> Response:
-        with self.calls.counted():
-            try:
-                return await method(self, request, context)
-            except Exception as error:  # the outermost frame of a call
-                await _abort(context, error, method.__name__)
-                raise  # not reached: abort raises
+    def answer(servicer: Any, request: Request, context: CallContext, finish: Finish) -> None:
+        finish(method(servicer, request, context))
 
-    return wrapped
+    return _unary(answer, blocking=True)
+
+
+def deferred(
+    method: Callable[[Any, Request, CallContext, Finish], None],
+) -> Callable[[Any, Request, Any], Any]:
+    """Wrap a unary method that begins its work and leaves `finish` to whoever ends it.
+
+    It runs in the one thread that takes all calls, and must be quick.
+    """
+    return _unary(method, blocking=False)
 
 
 def streams(
-    method: Callable[[Any, Request, Context], AsyncIterator[Response]],
-) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
-    """Wrap a server-streaming method: count it, turn its errors into status."""
+    method: Callable[[Any, Any, CallContext], Iterator[Response]],
+) -> Callable[[Any, Any, Any], Iterator[Response]]:
+    """Wrap a method that answers with a stream; it has a thread until the stream ends."""
 
     @functools.wraps(method)
-    async def wrapped(
-        self: Servicer, request: Request, context: Context
-    ) -> AsyncIterator[Response]:
-        with self.calls.counted():
-            try:
-                async for response in method(self, request, context):
-                    yield response
-            except Exception as error:  # the outermost frame of a call
-                await _abort(context, error, method.__name__)
+    def wrapped(servicer: Servicer, request: Any, context: Any) -> Iterator[Response]:
+        call = _Call(servicer.calls, _path(type(servicer), method.__name__), context)
+        try:
+            yield from method(servicer, request, call.admit())
+        except (GeneratorExit, grpc.RpcError):  # the caller went away
+            call.end(grpc.StatusCode.CANCELLED)
+            raise
+        except Exception as error:  # the outermost frame of a call
+            status = call.status(error)
+            call.end(status.code)
+            context.abort_with_status(status)
+        else:
+            call.end(grpc.StatusCode.OK)
 
     return wrapped
 
 
-async def _abort(context: Context, error: Exception, method: str) -> None:
-    """End a call with the status of an error."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, FacegenError):
-        status = status_of(error)
-        _LOGGER.debug("call refused method=%s code=%d error=%s", method, status.code, error)
-    else:
-        request_id = uuid.uuid4().hex
-        status = internal_status(request_id)
-        _LOGGER.error("call failed method=%s request=%s", method, request_id, exc_info=error)
-    await context.abort_with_status(rpc_status.to_status(status))
+def _unary(method: Callable[..., None], *, blocking: bool) -> Any:
+    return _Unary(method, blocking=blocking)
+
+
+class _Unary:
+    """A wrapped unary method in its class."""
+
+    def __init__(self, method: Callable[..., None], *, blocking: bool) -> None:
+        self._method = method
+        self._blocking = blocking
+        functools.update_wrapper(self, method)
+
+    def __get__(self, servicer: Servicer, owner: type) -> "_BoundUnary":
+        path = _path(owner, self._method.__name__)
+        return _BoundUnary(self._method, servicer, path, blocking=self._blocking)
+
+
+class _BoundUnary:
+    """A wrapped unary method of a servicer: `rpc.deferred.UnaryMethod`, and plain gRPC's."""
+
+    def __init__(
+        self, method: Callable[..., None], servicer: Servicer, path: str, *, blocking: bool
+    ) -> None:
+        self._method = method
+        self._servicer = servicer
+        self._path = path
+        self.blocking = blocking
+
+    def start(self, request: Any, rpc: Rpc) -> None:
+        call = _Call(self._servicer.calls, self._path, rpc)
+
+        def finish(response: Any) -> None:
+            if isinstance(response, Exception):
+                status = call.status(response)
+                if call.end(status.code):
+                    rpc.refuse(status)
+            elif call.end(grpc.StatusCode.OK):
+                rpc.answer(response)
+
+        try:
+            self._method(self._servicer, request, call.admit(), finish)
+        except Exception as error:  # the outermost frame of a call
+            finish(error)
+
+    def __call__(self, request: Any, context: Any) -> Any:
+        return wait_for(self, request, context)
+
+
+class _Call:
+    """One call under way."""
+
+    __slots__ = ("_admission", "_calls", "_context", "_ended", "_observation", "_path", "_rpc")
+
+    def __init__(self, calls: Calls, path: str, rpc: Any) -> None:
+        self._calls, self._path, self._rpc = calls, path, rpc
+        self._admission: Admission | None = None
+        self._observation: Observation | None = None
+        self._ended = threading.Lock()  # taken for good by the first that ends the call
+        metadata = rpc.invocation_metadata()
+        left_s = rpc.time_remaining()
+        self._context = CallContext(
+            timeout_s=left_s if left_s < _ENDLESS_S else None,
+            request_id=_request_id(metadata),
+            metadata=metadata,
+        )
+        if calls.observer is not None:
+            self._observation = calls.observer.begin(path, metadata, self._context.request_id)
+            self._context.spans = self._observation.spans
+
+    def admit(self) -> CallContext:
+        """Ask the gate, and follow the caller; errors are the gate's."""
+        context = self._context
+        if self._calls.gate is not None:
+            metadata = self._rpc.invocation_metadata()
+            self._admission = self._calls.gate.admit(self._path, metadata, self._peer)
+            context.client = self._admission.client
+            context.admin = self._admission.admin
+        if not self._rpc.add_callback(self._rpc_ended):
+            context.cancel()
+        return context
+
+    def status(self, error: Exception) -> grpc.Status:
+        """Make an error a status; what it hides from the caller is in the log."""
+        request_id = self._context.request_id
+        if isinstance(error, FacegenError):
+            status = status_of(error)
+            _LOGGER.debug(
+                "call refused method=%s code=%d request=%s error=%s",
+                self._path, status.code, request_id, error,
+            )  # fmt: skip
+        else:
+            status = internal_status(request_id)
+            _LOGGER.error(
+                "call failed method=%s request=%s", self._path, request_id, exc_info=error
+            )
+        return rpc_status.to_status(status)
+
+    def end(self, code: grpc.StatusCode) -> bool:
+        """Tell gate and observer, the first time; False: the call had ended."""
+        if not self._ended.acquire(blocking=False):
+            return False
+        if self._admission is not None:
+            self._admission.release()
+        if self._observation is not None:
+            self._observation.end(self._seen(code))
+        return True
+
+    def _seen(self, code: grpc.StatusCode) -> grpc.StatusCode:
+        """Give the code that the caller saw, who may have gone before."""
+        if code is not grpc.StatusCode.OK or not self._context.cancelled:
+            return code
+        late = time.monotonic() >= self._context.deadline
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+    def _rpc_ended(self) -> None:
+        if not self._ended.locked():
+            self._context.cancel()
+
+    def _peer(self) -> Peer:
+        peer: Peer = self._rpc
+        return peer
+
+
+@functools.cache
+def _path(servicer: type, method: str) -> str:
+    """Name a method in full: gRPC does not tell it where it has registered it itself.
+
+    The generated `x_pb2_grpc.YServicer` lies beside `x_pb2`, which describes the service.
+    """
+    base = next(base for base in servicer.__mro__ if base.__module__.endswith("_pb2_grpc"))
+    protos: Any = sys.modules[base.__module__.removesuffix("_grpc")]
+    service = protos.DESCRIPTOR.services_by_name[base.__name__.removesuffix("Servicer")]
+    return f"/{service.full_name}/{method}"
+
+
+def _request_id(metadata: Metadata) -> str:
+    """Take the caller's name for the call if a log can bear it; else make one up."""
+    for key, value in metadata:
+        if key == "x-request-id" and _REQUEST_ID.fullmatch(str(value)):
+            return str(value)
+    return f"{_MADE_UP}-{next(_NUMBERS)}"
