@@ -4,12 +4,13 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["available_cpu_count"]
+__all__ = ["available_cpu_count", "cpu_quota"]
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def available_cpu_count(
-    *, cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")
-) -> int:
+def available_cpu_count(*, cgroup_root: Path = _CGROUP_ROOT, own_cgroup: Path = _OWN_CGROUP) -> int:
     """Count the CPUs of the affinity mask, at most what the cgroup's quota pays for, at least 1.
 
     Containers and services limit CPUs by quota, which `os.cpu_count` does not see; a quota of 1.5
@@ -20,8 +21,13 @@ def available_cpu_count(
         own_cgroup: The file that names this process's group.
     """
     allowed = len(os.sched_getaffinity(0))
-    quotas = [*_quotas_v2(cgroup_root, own_cgroup), *_quotas_v1(cgroup_root)]
-    return max(1, min([allowed, *(math.ceil(quota) for quota in quotas)]))
+    quota = cpu_quota(cgroup_root=cgroup_root, own_cgroup=own_cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_quota(*, cgroup_root: Path = _CGROUP_ROOT, own_cgroup: Path = _OWN_CGROUP) -> float | None:
+    """Give how many CPUs' time the cgroup may use; None: no quota. Arguments as above."""
+    return min([*_quotas_v2(cgroup_root, own_cgroup), *_quotas_v1(cgroup_root)], default=None)
 
 
 def _quotas_v2(root: Path, own_cgroup: Path) -> list[float]:
