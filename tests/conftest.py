@@ -1,11 +1,15 @@
-"""What tests of several parts share: tiny models, trained and exported for real once a session.
+"""What tests of several parts share: tiny models, made for real once a session; certificates.
 
 Heavy imports stand inside the functions, so that tests of the thin client need no PyTorch.
 """
 
 import fcntl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +47,86 @@ def tiny_repository(
             export_run(tiny_runs[kind], folder, family=family, options=options)
 
     return _built_once(tmp_path_factory, "tiny-repository", build)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of its own, which issues certificates for loopback.
+
+    Attributes:
+        folder: Where the files go, all of them PEM.
+        certificate: The authority's own certificate.
+    """
+
+    folder: Path
+    certificate: Path
+    _signer: Any
+    _name: Any
+
+    def issue(
+        self, name: str = "localhost", *, days: int = 30, file: str = ""
+    ) -> tuple[Path, Path]:
+        """Write a certificate and its key to `file`.crt and .key; negative days: it has expired."""
+        key, certificate = _certified(name, self._name, signer=self._signer, days=days)
+        return _write_pem(self.folder, file or name, certificate, key)
+
+
+@pytest.fixture
+def new_authority(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Authority]:
+    """Make a new certificate authority."""
+
+    def make() -> Authority:
+        folder = tmp_path_factory.mktemp("authority")
+        key, certificate = _certified("test authority", None, signer=None, days=30)
+        path, _ = _write_pem(folder, "ca", certificate, key)
+        return Authority(folder, path, key, certificate.subject)
+
+    return make
+
+
+@pytest.fixture
+def authority(new_authority: Callable[[], Authority]) -> Authority:
+    """A certificate authority."""
+    return new_authority()
+
+
+def _certified(name: str, issuer: Any, *, signer: Any, days: int) -> tuple[Any, Any]:
+    """Make a key and its certificate; without a signer its own, of an authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=60))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+    return key, builder.sign(signer or key, hashes.SHA256())
+
+
+def _write_pem(folder: Path, file: str, certificate: Any, key: Any) -> tuple[Path, Path]:
+    from cryptography.hazmat.primitives import serialization
+
+    certificate_path, key_path = folder / f"{file}.crt", folder / f"{file}.key"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_path, key_path
 
 
 def _built_once(

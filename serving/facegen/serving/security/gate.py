@@ -136,20 +136,18 @@ class Gate:
             )
         name = self._name(token, peer)
         client = name or peer().peer()
-        limited = self._limits and self._limited(client, name or host_of(client), admin=admin)
         if scopes is _ADMIN:
             _LOGGER.info("admin call method=%s client=%s", method, client)
-        return limited or Admission(client, admin=admin)
+        if self._limits is None:
+            return Admission(client, admin=admin)
+        key = name or host_of(client)
+        self._limits.begin(key)
+        return _LimitedAdmission(client, admin=admin, limits=self._limits, key=key)
 
     def _name(self, token: Token | None, peer: Callable[[], Peer]) -> str:
         if token is not None:
             return token.name
         return certificate_name(peer()) if self._has_certificates else ""
-
-    def _limited(self, client: str, key: str, *, admin: bool) -> Admission:
-        assert self._limits is not None
-        self._limits.begin(key)
-        return _LimitedAdmission(client, admin=admin, limits=self._limits, key=key)
 
 
 def require_admin(context: CallContext) -> None:

@@ -73,7 +73,9 @@ class ClientLimits:
         with self._lock:
             self._usages[client].under_way -= 1
 
-    def __len__(self) -> int:
+    @property
+    def client_count(self) -> int:
+        """How many clients are kept in mind."""
         return len(self._usages)
 
     def _spend(self, client: str, usage: _Usage, now: float) -> None:

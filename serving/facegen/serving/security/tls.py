@@ -39,7 +39,9 @@ def server_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
         return None
     renewal = _Renewal(files)
     return grpc.dynamic_ssl_server_credentials(
-        renewal.current, renewal, require_client_authentication=files.client_ca is not None
+        renewal.current,
+        renewal,  # type: ignore[arg-type]  # its type lacks the None that gRPC takes for no change
+        require_client_authentication=files.client_ca is not None,
     )
 
 
