@@ -1,5 +1,6 @@
 """What a model did, in Triton's terms: the one count that Statistics, metrics and doctor read."""
 
+import threading
 from dataclasses import dataclass, field, replace
 
 __all__ = ["BatchStatistics", "Duration", "ModelStatistics"]
@@ -42,7 +43,7 @@ class BatchStatistics:
 class ModelStatistics:
     """What one version of a model did since it was first loaded; reloading does not reset it.
 
-    Its owner guards it with a lock; what an engine hands out are copies.
+    Who counts holds its lock; what an engine hands out are copies.
 
     Attributes:
         name: The model.
@@ -60,6 +61,7 @@ class ModelStatistics:
         batches: What executions did, by their rows.
         pending_rows: Rows that wait now.
         pending_requests: Requests of which no row has run yet.
+        lock: Guards it all.
     """
 
     name: str
@@ -76,15 +78,17 @@ class ModelStatistics:
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     pending_rows: int = 0
     pending_requests: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def fail(self, reason: str, duration_ns: int) -> None:
         """Count a request that was not answered."""
         self.failures.setdefault(reason, Duration()).add(duration_ns)
 
     def copy(self) -> "ModelStatistics":
-        """Copy it, all the way down."""
+        """Copy it, all the way down; whoever calls holds the lock."""
         return replace(
             self,
+            lock=threading.Lock(),
             success=replace(self.success),
             failures={reason: replace(failure) for reason, failure in self.failures.items()},
             queue=replace(self.queue),

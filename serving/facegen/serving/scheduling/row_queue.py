@@ -1,113 +1,131 @@
-"""Rows that wait for a model: requests in a queue, taken from in batches, fairly."""
+"""Rows that wait for a model: clients take turns, and each one's requests keep their order."""
 
-import asyncio
-import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from facegen.serving.engine import Array, Tensors
+from facegen.serving.scheduling.request import Key, Request
 
-__all__ = ["Piece", "Request", "RowQueue"]
+__all__ = ["RowQueue"]
 
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """Rows that one caller waits for.
-
-    Attributes:
-        inputs: What to run, (rows, …) each.
-        rows: How many rows.
-        answer: Where the caller waits; belongs to its event loop.
-        deadline: When the answer is of no use any more, on the event loop's clock.
-        due: When its rows need wait no longer for others to fill a batch, on the same clock.
-        taken: Rows that left the queue, from the first on.
-        turn: Rows taken since the request last came to the front.
-        parts: Outputs of rows that ran, by their first row.
-        done: How many rows these are.
-    """
-
-    inputs: Tensors
-    rows: int
-    answer: asyncio.Future[dict[str, Array]]
-    deadline: float = math.inf
-    due: float = 0.0
-    taken: int = 0
-    turn: int = 0
-    parts: dict[int, dict[str, Array]] = field(default_factory=dict)
-    done: int = 0
+_Lane = OrderedDict[Request, None]  # requests of one client and one key, in order
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows `start` to `stop - 1` of a request, in one batch."""
+class _Client:
+    """What one client has waiting, and the rows that it took in its turn."""
 
-    request: Request
-    start: int
-    stop: int
+    __slots__ = ("lanes", "name", "turn")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lanes: OrderedDict[Key, _Lane] = OrderedDict()
+        self.turn = 0
 
 
 class RowQueue:
-    """Requests in the order they came, except that a large one yields after its turn.
+    """The requests of one priority, taken from in batches.
 
-    First in, first out answers the first callers early and keeps answers from coming all at once;
-    the end of a turn keeps a request of many rows from starving those behind it.
+    Clients take turns of so many rows (deficit round robin, Shreedhar & Varghese 1995, without
+    deficits since rows can be split), so nobody waits longer for another's large or many requests.
+    A client's requests are first in, first out, which answers the first early and keeps answers
+    from coming all at once, but one that is not done at the end of the turn goes behind the
+    client's others. Requests that name no client are those of one nameless client.
+
+    The client in front says what a batch is made of. One with another kind of request in front is
+    passed over and keeps its place, so it leads one of the next batches.
 
     Not safe for threads by itself.
 
     Args:
-        turn_rows: Rows that a request may take before it goes behind the others.
+        turn_rows: Rows that a client may take before the next one's turn.
     """
 
     def __init__(self, turn_rows: int) -> None:
-        self._requests: deque[Request] = deque()
+        self._clients: OrderedDict[str, _Client] = OrderedDict()
         self._turn_rows = turn_rows
         self.rows = 0
+        self.count = 0
 
     def __iter__(self) -> Iterator[Request]:
-        return (request for request in self._requests if request.taken < request.rows)
+        return (
+            request
+            for client in self._clients.values()
+            for lane in client.lanes.values()
+            for request in lane
+        )
 
     def push(self, request: Request) -> None:
-        """Put a request behind the others."""
-        self._requests.append(request)
-        self.rows += request.rows
+        """Put a request behind its client's others."""
+        name = request.context.client
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = _Client(name)
+        lane = client.lanes.get(request.key)
+        if lane is None:
+            lane = client.lanes[request.key] = OrderedDict()
+        lane[request] = None
+        request.queue = self
+        self.rows += request.rows - request.taken
+        self.count += 1
 
     def drop(self, request: Request) -> None:
-        """Forget the rows of a request that have not been taken."""
+        """Take out a request that waits here."""
         self.rows -= request.rows - request.taken
-        request.taken = request.rows  # what is left of it in the deque is passed over
-        if not self.rows:
-            self._requests.clear()
+        self._remove(self._clients[request.context.client], request)
 
-    def take(self, limit: int, now: float) -> list[Piece]:
-        """Take the rows of the next batch.
+    def take(self, starts: dict[Request, int], limit: int, now: float) -> int:
+        """Take rows for a batch.
 
         Args:
-            limit: The most rows.
-            now: The time; rows of requests whose deadline has come are dropped.
+            starts: The requests in the batch, by the first of their rows in it; is added to.
+            limit: The most rows to take.
+            now: The time; requests whose deadline has come are dropped.
 
         Returns:
-            Pieces of at most `limit` rows together; none if nothing waits.
+            How many rows were taken.
         """
-        pieces = []
-        requests = self._requests
-        while requests and limit:
-            request = requests[0]
+        key = next(iter(starts)).key if starts else None
+        left = limit
+        clients = self._clients
+        passed = []
+        while left and clients:
+            client = next(iter(clients.values()))
+            request = next(iter(next(iter(client.lanes.values()))))
             if request.deadline <= now:
-                requests.popleft()
                 self.drop(request)
-                continue
-            count = min(limit, request.rows - request.taken)
-            if count:
-                start = request.taken
-                request.taken += count
-                request.turn += count
-                self.rows -= count
-                limit -= count
-                pieces.append(Piece(request, start, request.taken))
-            if request.taken == request.rows:
-                requests.popleft()
-            elif request.turn >= self._turn_rows:
-                request.turn = 0
-                requests.rotate(-1)
-        return pieces
+            elif key is None or request.key == key:
+                key = request.key
+                starts.setdefault(request, request.taken)
+                left -= self._take_rows(client, request, left)
+            else:
+                passed.append(client)
+                del clients[client.name]
+        for client in reversed(passed):
+            clients[client.name] = client
+            clients.move_to_end(client.name, last=False)
+        return limit - left
+
+    def _take_rows(self, client: _Client, request: Request, limit: int) -> int:
+        """Take rows of a request, and end its client's turn if that is over."""
+        rows = min(limit, request.rows - request.taken, self._turn_rows - client.turn)
+        request.taken += rows
+        client.turn += rows
+        self.rows -= rows
+        turn_over = client.turn == self._turn_rows
+        if turn_over:
+            client.turn = 0
+            self._clients.move_to_end(client.name)
+            client.lanes[request.key].move_to_end(request)
+            client.lanes.move_to_end(request.key)
+        if request.taken == request.rows:
+            self._remove(client, request)
+        return rows
+
+    def _remove(self, client: _Client, request: Request) -> None:
+        request.queue = None
+        self.count -= 1
+        lane = client.lanes[request.key]
+        del lane[request]
+        if not lane:
+            del client.lanes[request.key]
+            if not client.lanes:
+                del self._clients[client.name]
