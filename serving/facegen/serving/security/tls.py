@@ -14,7 +14,7 @@ from facegen.serving.config import ServerConfig
 from facegen.serving.errors import ServerError
 from facegen.serving.security.files import FileStamp, file_stamp
 
-__all__ = ["server_credentials"]
+__all__ = ["certificate_expiry", "server_credentials"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -159,12 +159,12 @@ def _check_authorities(path: Path, authorities: bytes) -> None:
 
 
 def _warn_if_expired(path: Path, certificate: bytes) -> None:
-    expires = _expires(certificate)
+    expires = certificate_expiry(certificate)
     if expires is not None and expires <= datetime.now(UTC):
         _LOGGER.warning("certificate has expired path=%s at=%s", path, expires.isoformat())
 
 
-def _expires(certificate: bytes) -> datetime | None:
+def certificate_expiry(certificate: bytes) -> datetime | None:
     """Tell when the first certificate of a PEM file expires, which `ssl` keeps to itself."""
     pem = _PEM_CERTIFICATE.search(certificate.decode("ascii", "replace"))
     validity = pem and _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[0]))
