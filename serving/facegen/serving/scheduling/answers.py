@@ -1,34 +1,43 @@
 """Answers on their way to the callers: counted, in order where wanted, given outside of locks."""
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 
 from facegen.errors import FacegenError
 from facegen.serving.engine import Array
-from facegen.serving.scheduling.accounts import trace_wait
+from facegen.serving.scheduling.accounts import count_success, trace_wait
+from facegen.serving.scheduling.priority_queue import PriorityQueue
 from facegen.serving.scheduling.request import Request
+from facegen.serving.statistics import ModelStatistics
 
 __all__ = ["Answers"]
 
 _LOGGER = logging.getLogger(__name__)
 
+_Answer = dict[str, Array] | FacegenError
+
 
 class Answers:
-    """Holds answers from when they are decided, under a lock, until `done` is called, under none.
+    """Decides and counts answers under a lock, the statistics', and gives them under none.
+
+    A request is settled once, by whatever comes first, and `done` is called once. Methods are
+    called with the lock held, except `deliver`.
 
     Args:
-        lock: Guards all here; methods are called with it held, except `deliver`.
-        ordered: Whether answers go out one after the other and in the order of the requests.
+        queue: Where requests wait until they are settled.
+        statistics: What counts them.
+        ordered: Whether answers go out one after the other, in the order of the requests. An error
+            waits for nobody.
     """
 
-    def __init__(self, lock: threading.Lock, *, ordered: bool) -> None:
-        self._lock = lock
+    def __init__(self, queue: PriorityQueue, statistics: ModelStatistics, *, ordered: bool) -> None:
+        self._queue = queue
+        self._statistics = statistics
+        self._lock = statistics.lock
         self._ordered = ordered
-        self._line: deque[Request] = deque()
-        self._outbox: list[tuple[Request, dict[str, Array] | FacegenError]] = []
+        self._line: deque[Request] = deque()  # requests in order, where that counts
+        self._outbox: list[tuple[Request, _Answer]] = []
         self._delivering = False
         self.owed = 0
 
@@ -38,26 +47,34 @@ class Answers:
         if self._ordered:
             self._line.append(request)
 
-    def put(self, request: Request, answer: dict[str, Array] | FacegenError) -> None:
-        """Settle a request; its answer goes out at the next delivery."""
-        request.settled = True
-        if request.timer is not None:
-            request.timer.cancel()
-        self._outbox.append((request, answer))
-
-    def ready(self, request: Request) -> Sequence[Request]:
-        """Tell which requests may be answered now that this one has an answer or was settled."""
+    def finish(self, request: Request, outputs: dict[str, Array]) -> None:
+        """Answer a request of which all rows ran, if nothing settled it before."""
+        if request.settled:
+            return
         if not self._ordered:
-            return () if request.settled else (request,)
-        ready = []
-        while self._line and (self._line[0].settled or self._line[0].answer is not None):
-            request = self._line.popleft()
-            if not request.settled:
-                ready.append(request)
-        return ready
+            self._succeed(request, outputs)
+        else:
+            request.answer = outputs
+            self._advance()
+
+    def fail(self, request: Request, error: FacegenError, *, reason: str = "") -> None:
+        """End a request, if nothing settled it before; what is left of it leaves the queue.
+
+        Args:
+            request: The request.
+            error: Its answer.
+            reason: What to count it as; empty: it is not counted.
+        """
+        if request.settled:
+            return
+        self._queue.drop(request)
+        if reason:
+            self._statistics.fail(reason, time.monotonic_ns() - request.arrived_ns)
+        self._settle(request, error)
+        self._advance()
 
     def deliver(self) -> None:
-        """Call the callers back; what another thread is delivering in order is left to it."""
+        """Call the callers back; what another thread is giving in order, it goes on to give."""
         while True:
             with self._lock:
                 answered = self._outbox
@@ -73,8 +90,25 @@ class Answers:
             if not self._ordered:
                 return
 
+    def _advance(self) -> None:
+        """Answer those in line before whom nobody is left to wait for."""
+        while self._line and (self._line[0].settled or self._line[0].answer is not None):
+            request = self._line.popleft()
+            if not request.settled and request.answer is not None:
+                self._succeed(request, request.answer)
 
-def _answer(request: Request, answer: dict[str, Array] | FacegenError) -> None:
+    def _succeed(self, request: Request, outputs: dict[str, Array]) -> None:
+        count_success(self._statistics, request)
+        self._settle(request, outputs)
+
+    def _settle(self, request: Request, answer: _Answer) -> None:
+        request.settled = True
+        if request.timer is not None:
+            request.timer.cancel()
+        self._outbox.append((request, answer))
+
+
+def _answer(request: Request, answer: _Answer) -> None:
     if not request.began_ns:
         trace_wait(request, time.monotonic_ns())
     if request.cancel is not None:
