@@ -17,9 +17,13 @@ FacegenError
     ├── ServerError             a server that cannot start
     ├── ModelNotFoundError      no such model, family or version here
     ├── QueueFullError          too many rows wait; retry after `retry_after_s`
+    │   └── RemoteQueueFullError    likewise, at the server behind this one
     ├── DeadlineError           the timeout passed before the answer
     ├── CallCancelledError      the caller went away
+    ├── NotReadyError           what was asked for is still loading; a retry helps
+    ├── StartingError           the models are still loading; retry
     ├── EngineClosedError       shutting down; retry elsewhere
+    │   └── UnreachableError        the server behind this one cannot be reached
     ├── InferenceError          the runtime failed on these rows
     ├── RepositoryError         a model repository that cannot be served
     │   └── BackendError            a model that another backend must serve
@@ -45,17 +49,21 @@ __all__ = [
     "InputError",
     "LatentSizeError",
     "ModelNotFoundError",
+    "NotReadyError",
     "PictureError",
     "PictureSizeError",
     "QueueFullError",
     "RateLimitError",
     "RegionError",
+    "RemoteQueueFullError",
     "RepositoryError",
     "RequestSizeError",
     "ServerError",
     "ServingError",
+    "StartingError",
     "UnauthenticatedError",
     "UnknownFamilyError",
+    "UnreachableError",
     "UnsupportedError",
 ]
 
@@ -210,6 +218,14 @@ class QueueFullError(ServingError):
         self.retry_after_s = retry_after_s
 
 
+class RemoteQueueFullError(QueueFullError):
+    """Too many rows wait at the server behind this one, or it takes no more calls."""
+
+    def __init__(self, problem: str, *, retry_after_s: float) -> None:
+        ServingError.__init__(self, f"{problem}; retry in {retry_after_s:.2f} s")
+        self.retry_after_s = retry_after_s
+
+
 class DeadlineError(ServingError):
     """The timeout passed before the answer was there; its waiting rows are dropped."""
 
@@ -227,11 +243,32 @@ class CallCancelledError(ServingError):
         super().__init__("the caller cancelled the call")
 
 
+class NotReadyError(ServingError):
+    """What was asked for is still loading, or being exchanged; a retry helps."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is loading; retry")
+
+
+class StartingError(ServingError):
+    """The server is not ready yet; a retry helps."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is starting, its models are not loaded yet; retry shortly")
+
+
 class EngineClosedError(ServingError):
     """The engine, or the model, is shutting down; a retry elsewhere helps."""
 
     def __init__(self, what: str = "the engine") -> None:
         super().__init__(f"{what} is shutting down; retry on another server")
+
+
+class UnreachableError(EngineClosedError):
+    """The server behind this one is away; it is called again as soon as it is back."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        ServingError.__init__(self, f"{address} cannot be reached: {problem}; retry later")
 
 
 class InferenceError(ServingError):
