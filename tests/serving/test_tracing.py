@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from facegen.serving.config import ServerConfig
 from facegen.serving.telemetry import Observer, Telemetry
 from facegen.serving.telemetry.call_counts import CallCounts
+from facegen.serving.telemetry.trace_settings import TraceSettings
 from facegen.serving.telemetry.tracing import Tracing
 
 _METHOD = "/facegen.v1.FaceService/Generate"
@@ -32,7 +33,8 @@ class _Traced:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.observer = Observer(CallCounts(), Tracing(provider))
+        self.settings = TraceSettings(available=True)
+        self.observer = Observer(CallCounts(), Tracing(provider, self.settings))
 
     def spans(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self._exporter.get_finished_spans()}
@@ -166,7 +168,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Collector]:
     collector = _Collector()
     with futures.ThreadPoolExecutor(1) as threads:
         server = grpc.server(threads)
-        collector_grpc.add_TraceServiceServicer_to_server(collector, server)
+        collector_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]  # generated without types
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")

@@ -6,6 +6,7 @@ from facegen.serving.config import ServerConfig
 from facegen.serving.engine import Engine
 from facegen.serving.telemetry.call_counts import CallCounts
 from facegen.serving.telemetry.observer import Observer
+from facegen.serving.telemetry.trace_settings import TraceSettings
 
 if TYPE_CHECKING:
     from facegen.serving.telemetry.metrics import Metrics
@@ -22,6 +23,7 @@ class Telemetry:
 
     Attributes:
         observer: What calls are reported to.
+        traces: Which of them are traced.
         metrics_address: Where the metrics are, once `start` has been called; empty: nowhere.
 
     Args:
@@ -30,7 +32,8 @@ class Telemetry:
 
     def __init__(self, config: ServerConfig) -> None:
         counts = CallCounts()
-        self._tracing = _open_tracing() if config.traces == "otlp" else None
+        self.traces = TraceSettings(available=config.traces == "otlp")
+        self._tracing = _open_tracing(self.traces) if self.traces.available else None
         self._metrics = _open_metrics(counts) if config.metrics_address else None
         self._metrics_server: MetricsServer | None = None
         self._wanted_address = config.metrics_address
@@ -70,7 +73,7 @@ def _open_metrics(counts: CallCounts) -> "Metrics":
     return Metrics(counts)
 
 
-def _open_tracing() -> "Tracing":
+def _open_tracing(settings: TraceSettings) -> "Tracing":
     from facegen.serving.telemetry.tracing import Tracing, otlp_provider
 
-    return Tracing(otlp_provider())
+    return Tracing(otlp_provider(), settings)

@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
+from facegen.serving.telemetry.trace_settings import TraceSettings
+
 __all__ = ["CallTrace", "Tracing", "otlp_provider"]
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -69,20 +71,24 @@ class Tracing:
 
     Args:
         provider: Samples the spans and takes them where they go.
+        settings: Which calls may be traced at all, while the server runs.
     """
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, settings: TraceSettings) -> None:
         self._provider = provider
+        self._settings = settings
         self._tracer = provider.get_tracer("facegen.serving")
 
     def begin(self, method: str, metadata: Metadata, request_id: str) -> CallTrace | None:
-        """Begin a span under the caller's; None: this call is not sampled.
+        """Begin a span under the caller's; None: this call is not traced.
 
         Args:
             method: The call's full name, `/package.Service/Method`.
             metadata: What the caller sent, `traceparent` and `tracestate` perhaps among it.
             request_id: Names the call.
         """
+        if not self._settings.take():
+            return None
         carrier = {key: value for key, value in metadata if isinstance(value, str)}
         name = method.removeprefix("/")
         service, _, short_name = name.rpartition("/")
