@@ -21,7 +21,6 @@ FacegenError
     ├── DeadlineError           the timeout passed before the answer
     ├── CallCancelledError      the caller went away
     ├── NotReadyError           what was asked for is still loading; a retry helps
-    ├── StartingError           the models are still loading; retry
     ├── EngineClosedError       shutting down; retry elsewhere
     │   └── UnreachableError        the server behind this one cannot be reached
     ├── InferenceError          the runtime failed on these rows
@@ -60,7 +59,6 @@ __all__ = [
     "RequestSizeError",
     "ServerError",
     "ServingError",
-    "StartingError",
     "UnauthenticatedError",
     "UnknownFamilyError",
     "UnreachableError",
@@ -248,13 +246,6 @@ class NotReadyError(ServingError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is loading; retry")
-
-
-class StartingError(ServingError):
-    """The server is not ready yet; a retry helps."""
-
-    def __init__(self) -> None:
-        super().__init__("the server is starting, its models are not loaded yet; retry shortly")
 
 
 class EngineClosedError(ServingError):

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_status import rpc_status
 
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext, Spans
+from facegen.serving.errors import CallCancelledError, NotReadyError
 from facegen.serving.rpc.deferred import Metadata, Rpc, wait_for
 from facegen.serving.rpc.status import internal_status, status_of
 
@@ -29,6 +30,7 @@ __all__ = [
     "Peer",
     "answers",
     "deferred",
+    "probe",
     "streams",
 ]
 
@@ -38,6 +40,7 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 # Answers a call, with its response or an error; from any thread, and only the first counts.
 Finish = Callable[[Any], None]
+Method = Callable[[Any, Request, Any], Response]  # as gRPC calls it
 
 # What a caller may name a call: enough for UUIDs and trace ids, nothing that a log line is made of.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -119,6 +122,10 @@ class Observer(Protocol):
 class Calls:
     """What the calls of a server have in common.
 
+    Attributes:
+        starting: Whether the models are not there yet: all calls but probes are refused.
+        ready: Whether callers should come: not while starting, nor while draining.
+
     Args:
         gate: Decides which may begin; None: all may.
         observer: Follows them; None: nobody does.
@@ -127,6 +134,8 @@ class Calls:
     def __init__(self, gate: Gate | None = None, observer: Observer | None = None) -> None:
         self.gate = gate
         self.observer = observer
+        self.starting = False
+        self.ready = True
 
 
 class Servicer(Protocol):
@@ -137,24 +146,30 @@ class Servicer(Protocol):
 
 def answers(
     method: Callable[[Any, Request, CallContext], Response],
-) -> Callable[[Any, Request, Any], Response]:
+) -> Method[Request, Response]:
     """Wrap a unary method that blocks; it has a thread from its message to its answer."""
-
-    @functools.wraps(method)
-    def answer(servicer: Any, request: Request, context: CallContext, finish: Finish) -> None:
-        finish(method(servicer, request, context))
-
-    return _unary(answer, blocking=True)
+    return cast("Method[Request, Response]", _Unary(_finishing(method), blocking=True))
 
 
 def deferred(
     method: Callable[[Any, Request, CallContext, Finish], None],
-) -> Callable[[Any, Request, Any], Any]:
+) -> Method[Request, Any]:
     """Wrap a unary method that begins its work and leaves `finish` to whoever ends it.
 
     It runs in the one thread that takes all calls, and must be quick.
     """
-    return _unary(method, blocking=False)
+    return cast("Method[Request, Any]", _Unary(method))
+
+
+def probe(
+    method: Callable[[Any, Request, CallContext], Response],
+) -> Method[Request, Response]:
+    """Wrap a unary method by which supervisors tell how the server is.
+
+    It is answered while the server starts and however many calls are under way, in the one thread
+    that takes all calls, and must be quick.
+    """
+    return cast("Method[Request, Response]", _Unary(_finishing(method), probe=True))
 
 
 def streams(
@@ -180,36 +195,43 @@ def streams(
     return wrapped
 
 
-def _unary(method: Callable[..., None], *, blocking: bool) -> Any:
-    return _Unary(method, blocking=blocking)
+def _finishing(method: Callable[[Any, Any, CallContext], Any]) -> Callable[..., None]:
+    """Make a method that returns its response one that finishes with it."""
+
+    @functools.wraps(method)
+    def finishing(servicer: Any, request: Any, context: CallContext, finish: Finish) -> None:
+        finish(method(servicer, request, context))
+
+    return finishing
 
 
 class _Unary:
     """A wrapped unary method in its class."""
 
-    def __init__(self, method: Callable[..., None], *, blocking: bool) -> None:
-        self._method = method
-        self._blocking = blocking
-        functools.update_wrapper(self, method)
+    def __init__(
+        self, method: Callable[..., None], *, blocking: bool = False, probe: bool = False
+    ) -> None:
+        self.method = method
+        self.blocking = blocking
+        self.probe = probe
+        self.__doc__ = method.__doc__
 
     def __get__(self, servicer: Servicer, owner: type) -> "_BoundUnary":
-        path = _path(owner, self._method.__name__)
-        return _BoundUnary(self._method, servicer, path, blocking=self._blocking)
+        return _BoundUnary(self, servicer, _path(owner, self.method.__name__))
 
 
 class _BoundUnary:
     """A wrapped unary method of a servicer: `rpc.deferred.UnaryMethod`, and plain gRPC's."""
 
-    def __init__(
-        self, method: Callable[..., None], servicer: Servicer, path: str, *, blocking: bool
-    ) -> None:
-        self._method = method
+    def __init__(self, unary: _Unary, servicer: Servicer, path: str) -> None:
+        self._method = unary.method
         self._servicer = servicer
         self._path = path
-        self.blocking = blocking
+        self.blocking = unary.blocking
+        self.probe = unary.probe
 
     def start(self, request: Any, rpc: Rpc) -> None:
-        call = _Call(self._servicer.calls, self._path, rpc)
+        call = _Call(self._servicer.calls, self._path, rpc, probe=self.probe)
 
         def finish(response: Any) -> None:
             if isinstance(response, Exception):
@@ -231,10 +253,12 @@ class _BoundUnary:
 class _Call:
     """One call under way."""
 
-    __slots__ = ("_admission", "_calls", "_context", "_ended", "_observation", "_path", "_rpc")
+    __slots__ = (
+        "_admission", "_calls", "_context", "_ended", "_observation", "_path", "_probe", "_rpc",
+    )  # fmt: skip
 
-    def __init__(self, calls: Calls, path: str, rpc: Any) -> None:
-        self._calls, self._path, self._rpc = calls, path, rpc
+    def __init__(self, calls: Calls, path: str, rpc: Any, *, probe: bool = False) -> None:
+        self._calls, self._path, self._rpc, self._probe = calls, path, rpc, probe
         self._admission: Admission | None = None
         self._observation: Observation | None = None
         self._ended = threading.Lock()  # taken for good by the first that ends the call
@@ -250,15 +274,22 @@ class _Call:
             self._context.spans = self._observation.spans
 
     def admit(self) -> CallContext:
-        """Ask the gate, and follow the caller; errors are the gate's."""
+        """Ask the gate, and follow the caller.
+
+        Raises:
+            NotReadyError: The models are not there yet.
+            CallCancelledError: The caller is gone.
+            FacegenError: As the gate's.
+        """
         context = self._context
+        if self._calls.starting and not self._probe:
+            raise NotReadyError("the server")
         if self._calls.gate is not None:
-            metadata = self._rpc.invocation_metadata()
-            self._admission = self._calls.gate.admit(self._path, metadata, self._peer)
+            self._admission = self._calls.gate.admit(self._path, context.metadata, self._peer)
             context.client = self._admission.client
             context.admin = self._admission.admin
         if not self._rpc.add_callback(self._rpc_ended):
-            context.cancel()
+            raise CallCancelledError
         return context
 
     def status(self, error: Exception) -> grpc.Status:

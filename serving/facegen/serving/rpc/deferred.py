@@ -1,4 +1,4 @@
-"""Unary calls that hold no thread while they wait.
+"""Unary calls that hold no thread while they wait, and the limit of calls under way.
 
 gRPC's threaded server gives every call a thread from its arrival to its answer, and hands it from
 thread to thread three times. A unary method of ours is begun in the thread that received its
@@ -20,22 +20,20 @@ import grpc
 
 try:
     from grpc import _common, _server
-    from grpc._cython import cygrpc
+    from grpc._cython import cygrpc  # type: ignore[attr-defined]  # has no types
 
     _CANCELLED, _TO_CYGRPC = _server._CANCELLED, _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE
     _RECEIVED, _SENT = _server._RECEIVE_MESSAGE_TOKEN, _server._SEND_STATUS_FROM_SERVER_TOKEN
-    _finish_if_ended, _unary_in_pool = (
-        _server._possibly_finish_call,
-        _server._unary_response_in_pool,
-    )
+    _abort, _finish_if_ended = _server._abort, _server._possibly_finish_call
+    _UNARY: Any = _server._unary_response_in_pool
+    _STREAM: Any = _server._stream_response_in_pool
     # An operation belongs to its batch: to start one twice frees it twice.
     _ReceiveMessage, _SendMessage = cygrpc.ReceiveMessageOperation, cygrpc.SendMessageOperation
-    _SendMetadata, _SendStatus = (
-        cygrpc.SendInitialMetadataOperation,
-        cygrpc.SendStatusFromServerOperation,
-    )
+    _SendMetadata = cygrpc.SendInitialMetadataOperation
+    _SendStatus = cygrpc.SendStatusFromServerOperation
+    _INTERNALS = True
 except (ImportError, AttributeError):
-    _unary_in_pool = None
+    _INTERNALS = False
 
 __all__ = ["CallExecutor", "Metadata", "Rpc", "UnaryMethod", "wait_for"]
 
@@ -77,32 +75,66 @@ class Rpc(Protocol):
 
 
 class UnaryMethod(Protocol):
-    """A unary method of a servicer that the executor begins by itself."""
+    """A unary method of a servicer that the executor begins by itself.
+
+    Attributes:
+        blocking: Whether it needs a thread of the pool; else it must be quick.
+        probe: Whether it is answered however many calls are under way.
+    """
 
     blocking: bool
+    probe: bool
 
     def start(self, request: Any, rpc: Rpc) -> None:
-        """Begin a call, in a thread of the pool if `blocking`; answer it from any thread."""
+        """Begin a call; `rpc` is answered from any thread."""
         ...
 
 
 class CallExecutor(futures.ThreadPoolExecutor):
-    """The thread pool of a gRPC server; unary methods that have `start` take no thread to wait in.
+    """The thread pool of a gRPC server, which gives it every call.
+
+    Methods that have `start` (`UnaryMethod`) take no thread to wait in, and those with a true
+    `probe` are not counted.
 
     Args:
-        max_workers: The most methods that block at a time.
+        max_calls: The most calls under way.
+        refusal: How more are refused, before their message is read.
+
+    Attributes:
+        maximum_concurrent_rpcs: What gRPC itself is to limit.
     """
 
-    def __init__(self, max_workers: int) -> None:
-        super().__init__(max_workers, "call")
+    def __init__(self, max_calls: int, refusal: grpc.Status) -> None:
+        super().__init__(max_calls, "call")
+        self._max_calls = max_calls
+        self._refusal = refusal
+        self._call_count = 0  # changed by gRPC's serving thread alone
+        self.maximum_concurrent_rpcs = None if _INTERNALS else max_calls
 
-    def submit(self, run: Any, target: Any = None, /, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, run: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run something in a thread, or begin a call."""
-        # gRPC's call: submit(context.run, _unary_response_in_pool, event, state, method, …).
-        if target is _unary_in_pool and target is not None and hasattr(args[2], "start"):
-            event, state, method, _, parse, serialize = args
-            return _DeferredRpc(event, state, parse, serialize).receive(method, super().submit)
-        return super().submit(run, *(() if target is None else (target,)), *args, **kwargs)
+        # gRPC's calls: submit(context.run, _…_response_in_pool, event, state, method, …).
+        if not _INTERNALS or not args or (args[0] is not _UNARY and args[0] is not _STREAM):
+            return super().submit(run, *args, **kwargs)
+        target, event, state, method, _, parse, serialize = args
+        if not getattr(method, "probe", False):
+            if self._call_count >= self._max_calls:
+                return self._refuse(event, state)
+            self._call_count += 1
+            state.callbacks.append(self._call_ended)
+        if target is _STREAM or not hasattr(method, "start"):
+            return super().submit(run, *args)
+        return _DeferredRpc(event, state, parse, serialize).receive(method, super().submit)
+
+    def _refuse(self, event: Any, state: Any) -> Any:
+        state.trailing_metadata = self._refusal.trailing_metadata
+        _abort(state, event.call, _TO_CYGRPC[self._refusal.code], self._refusal.details.encode())
+        ended: futures.Future[None] = futures.Future()
+        ended.set_result(None)
+        return ended
+
+    def _call_ended(self) -> None:
+        self._call_count -= 1
 
 
 class _DeferredRpc:
@@ -112,7 +144,9 @@ class _DeferredRpc:
     completed: when it is empty and a status was sent or the caller is gone, the call has ended.
     """
 
-    __slots__ = ("_call", "_deadline", "_metadata", "_parse", "_serialize", "_start", "_state")
+    __slots__ = (
+        "_call", "_deadline", "_metadata", "_method", "_parse", "_serialize", "_state", "_submit",
+    )  # fmt: skip
 
     def __init__(self, event: Any, state: Any, parse: Any, serialize: Any) -> None:
         self._call = event.call
@@ -123,11 +157,7 @@ class _DeferredRpc:
 
     def receive(self, method: UnaryMethod, submit: Callable[..., Any]) -> "_DeferredRpc":
         """Ask for the message, then begin; gRPC holds `state.condition`."""
-        start = method.start
-        if method.blocking:
-            self._start: Callable[..., Any] = lambda *call: submit(start, *call)
-        else:
-            self._start = start
+        self._method, self._submit = method, submit
         self._call.start_server_batch((_ReceiveMessage(0),), self._received)
         self._state.due.add(_RECEIVED)
         return self
@@ -140,8 +170,16 @@ class _DeferredRpc:
         message = event.batch_operations[0].message()
         with self._state.condition:
             ended = _finish_if_ended(self._state, _RECEIVED)
-        if ended[0] is None:
-            self._begin(message)
+        if ended[0] is not None:
+            return ended
+        try:
+            if self._method.blocking:
+                self._submit(self._begin, message)
+            else:
+                self._begin(message)
+        except Exception:  # a bug of ours, or the pool is closed
+            _LOGGER.exception("call did not begin")
+            self._send(grpc.StatusCode.INTERNAL, "the call could not be begun")
         return ended
 
     def _begin(self, message: bytes | None) -> None:
@@ -153,11 +191,7 @@ class _DeferredRpc:
         except Exception:  # whatever a deserialiser raises
             self._send(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
             return
-        try:
-            self._start(request, self)
-        except Exception:  # a bug of ours, or the pool is closed
-            _LOGGER.exception("call did not begin")
-            self._send(grpc.StatusCode.INTERNAL, "the call could not be begun")
+        self._method.start(request, self)
 
     def invocation_metadata(self) -> Metadata:
         return self._metadata
