@@ -81,9 +81,9 @@ def _raw_image(height_px: int, width_px: int, channel_count: int, size: int) -> 
     )
 
 
-def _bomb() -> image_pb2.Image:
+def _bomb(side_px: int = 30_000) -> image_pb2.Image:
     file = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(file, "PNG")
+    Image.new("1", (side_px, side_px)).save(file, "PNG")
     return image_pb2.Image(data=file.getvalue())
 
 
@@ -142,6 +142,11 @@ _BAD: dict[str, tuple[Callable[[], _Request], str, str]] = {
         "PICTURE",
     ),
     "pixel bomb": (lambda: _encode(_bomb()), "images[0].data", "PICTURE_SIZE"),
+    "pixel bombs together": (
+        lambda: _encode(*[_bomb(7000)] * 5),
+        "images[4].data",
+        "REQUEST_SIZE",
+    ),
     "unknown type": (
         lambda: _encode(image_pb2.Image(data=b"x", mime_type="text/html")),
         "images[0].mime_type",
@@ -257,3 +262,26 @@ def test_bad_request_names_its_field_and_the_server_goes_on(
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert _details(caught.value) == ([reason], [field])
     assert len(faces.Generate(_G(count=1)).faces) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_of", "said"),
+    [
+        (lambda: _G(count=257), "is 257, above the limit of 256 (--max-images)"),
+        (lambda: _encode(*[image_pb2.Image()] * 257), "is 257, above the limit of 256 (--max-im"),
+        (lambda: _decode(*[_ZEROS] * 257), "is 257, above the limit of 256 (--max-images)"),
+        (lambda: _encode(_bomb(7100)), "7100 x 7100 pixels above the limit of 50000000 pixels "),
+        (lambda: _encode(_bomb(7100)), "(--max-picture-pixels)"),
+        (
+            lambda: _encode(*[_bomb(7000)] * 5),
+            "to 245000000 pixels, above the limit of 200000000 pixels (--max-request-pixels)",
+        ),
+    ],
+)
+def test_limit_is_named_with_its_value_and_flag(
+    faces: FaceServiceStub, request_of: Callable[[], _Request], said: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        _call(faces, request_of())
+
+    assert said in str(caught.value.details())

@@ -6,11 +6,22 @@ import pytest
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
-from facegen.serving.faces.family import find_family, group_families
+from facegen.serving.faces.family import default_family, find_family, group_families
+
+
+def _tensor(name: str, *shape: int, dtype: type = np.float32) -> TensorSpec:
+    return TensorSpec(name, np.dtype(dtype), shape)
+
+
+_IMAGE = _tensor("image", 48, 64, 3, dtype=np.uint8)
+_TENSORS = {
+    "encoder": ((_IMAGE,), (_tensor("mu", 8), _tensor("logvar", 8))),
+    "decoder": ((_tensor("latent", -1),), (_IMAGE,)),
+    "prior": ((_tensor("noise", 8), _tensor("uniform", 1)), (_tensor("latent", 8),)),
+}
 
 
 def _model(role: str, *, family: str = "f", version: str = "1", **parameters: str) -> ModelInfo:
-    tensor = TensorSpec("x", np.dtype(np.float32), (8,))
     prior = f"-{parameters['prior']}" if role == "prior" and "prior" in parameters else ""
     said = {
         "family": family,
@@ -23,8 +34,8 @@ def _model(role: str, *, family: str = "f", version: str = "1", **parameters: st
     return ModelInfo(
         name=f"{family}-{role}{prior}",
         version=version,
-        inputs=(tensor,),
-        outputs=(tensor,),
+        inputs=_TENSORS[role][0],
+        outputs=_TENSORS[role][1],
         max_batch_size=4,
         parameters={f"facegen.{key}": value for key, value in said.items() if value},
     )
@@ -162,6 +173,45 @@ def test_a_single_prior_is_the_default() -> None:
     (family,) = group_families(_family()[:3])
 
     assert family.default_prior == "normal"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (replace(_model("decoder"), max_batch_size=0), '"f-decoder" has max_batch_size 0'),
+        (replace(_model("decoder"), outputs=(_tensor("image", 48, 64, 3),)), "no tensor.*uint8"),
+        (replace(_model("decoder"), inputs=(_tensor("z", 8),)), 'no tensor "latent" of float32'),
+        (replace(_model("decoder"), inputs=(_tensor("latent", 9),)), r'no tensor "latent".*\[8\]'),
+    ],
+    ids=["batch", "dtype", "name", "shape"],
+)
+def test_a_model_without_the_tensors_of_its_role_is_refused(
+    changed: ModelInfo, message: str
+) -> None:
+    models = [model for model in _family() if model.name != changed.name]
+
+    with pytest.raises(FamilyError, match=message):
+        group_families([*models, changed])
+
+
+def test_a_family_that_does_not_fit_together_can_be_left_out_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        families = group_families([*_family(family="a"), *_family(image_size="9x9")], lenient=True)
+
+    assert [family.name for family in families] == ["a"]
+    assert 'error=family "f": ' in caplog.text
+
+
+def test_the_first_vae_is_the_default_family() -> None:
+    families = group_families(
+        [*_family(family="a", kind="autoencoder"), *_family(family="c"), *_family(family="b")]
+    )
+
+    assert default_family(families) == "b"
+    assert default_family(families[:1]) == "a"
+    assert default_family(()) == ""
 
 
 def test_the_newest_version_is_found_unless_one_is_named() -> None:

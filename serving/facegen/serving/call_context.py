@@ -3,7 +3,8 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 __all__ = ["CallContext", "Spans"]
@@ -88,3 +89,23 @@ class CallContext:
         """Do not call this back any more, so that a long call does not gather what is done."""
         with self._lock:
             self._callbacks.pop(callback, None)
+
+    @contextmanager
+    def part(self) -> Iterator["CallContext"]:
+        """Give a context for a part of the call, cancelled with it and when the part is left."""
+        part = CallContext(
+            client=self.client,
+            priority=self.priority,
+            queue_timeout_s=self.queue_timeout_s,
+            request_id=self.request_id,
+            spans=self.spans,
+            admin=self.admin,
+            metadata=self.metadata,
+        )
+        part.deadline = self.deadline
+        self.on_cancel(part.cancel)
+        try:
+            yield part
+        finally:
+            self.forget(part.cancel)
+            part.cancel()

@@ -14,6 +14,7 @@ from facegen.serving.errors import (
     UnknownFamilyError,
 )
 from facegen.serving.faces.family import Family, find_family
+from facegen.serving.faces.pipelines import Draw
 from facegen.serving.imaging import (
     JPEG,
     PNG,
@@ -25,14 +26,13 @@ from facegen.serving.imaging import (
     PixelSquare,
     Upload,
 )
-from facegen.serving.faces.pipelines import Draw
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
 
 __all__ = [
+    "address_of",
     "addressed_family",
     "count_from",
     "crop_from",
-    "decoding_family",
     "draw_from",
     "format_from",
     "image_messages",
@@ -62,22 +62,19 @@ def addressed_family(
     name: str,
     *,
     version: str,
-    default: str,
     fields: tuple[str, str] = ("family", "version"),
 ) -> Family:
     """Find the family that a request addresses.
 
     Args:
-        families: Those served, at least one.
-        name: What the request says; may be empty.
+        families: Those served.
+        name: The family's name; empty if none is served.
         version: What the request says; may be empty.
-        default: The family taken where the request names none.
         fields: Where the request says so, for the error.
 
     Raises:
         UnknownFamilyError: It is not served. Never right.
     """
-    name = name or default
     try:
         return find_family(families, name, version=version)
     except ModelNotFoundError as error:
@@ -86,16 +83,14 @@ def addressed_family(
             wanted = f"{name} version {version}"
             raise UnknownFamilyError(fields[1], wanted, available=versions) from error
         names = sorted({family.name for family in families})
-        raise UnknownFamilyError(fields[0], name, available=names) from error
+        raise UnknownFamilyError(fields[0], name or "family", available=names) from error
 
 
-def decoding_family(
-    request: face_service_pb2.DecodeRequest, families: Sequence[Family], *, default: str
-) -> Family:
-    """Find the family of a request that may leave it to its first latent.
+def address_of(request: face_service_pb2.DecodeRequest) -> tuple[str, str, tuple[str, str]]:
+    """Read the family and version of a request that may leave them to its first latent.
 
-    Raises:
-        UnknownFamilyError: It is not served. Never right.
+    Returns:
+        The family and the version, either may be empty, and the fields that they were read from.
     """
     first = request.latents[0] if request.latents else latent_pb2.Latent()
     name = request.family or first.family
@@ -104,13 +99,15 @@ def decoding_family(
         "family" if request.family else "latents[0].family",
         "version" if request.version else "latents[0].version",
     )
-    return addressed_family(families, name, version=version, default=default, fields=fields)
+    return name, version, fields
 
 
 def count_from(count: int, *, field: str = "count", least: int = 1, most: int) -> int:
     """Check a number of pictures."""
-    if not least <= count <= most:
-        raise InputError(field, f"is {count}, must be {least} to {most}")
+    if count < least:
+        raise InputError(field, f"is {count}, must be at least {least}")
+    if count > most:
+        raise InputError(field, f"is {count}, above the limit of {most} (--max-images)")
     return count
 
 
@@ -244,7 +241,10 @@ def latents_from(
         InputError: Too few or many, or as `latent_from`. Never right.
     """
     count_from(len(latents), field="latents", most=max_images)
-    return np.stack([latent_from(x, family, f"latents[{i}]") for i, x in enumerate(latents)])
+    rows = np.empty((len(latents), family.latent_size), np.float32)
+    for index, latent in enumerate(latents):
+        rows[index] = latent_from(latent, family, f"latents[{index}]")
+    return rows
 
 
 def latent_from(latent: latent_pb2.Latent, family: Family, field: str) -> NDArray[np.float32]:
@@ -263,11 +263,10 @@ def latent_from(latent: latent_pb2.Latent, family: Family, field: str) -> NDArra
     if latent.version not in ("", family.version):
         problem = f'is "{latent.version}", version "{family.version}" is addressed'
         raise InputError(f"{field}.version", problem)
-    values = np.array(latent.values, np.float32)
-    if len(values) != family.latent_size:
-        raise LatentSizeError(
-            f"{field}.values", family.name, expected=family.latent_size, got=len(values)
-        )
+    size = len(latent.values)
+    if size != family.latent_size:
+        raise LatentSizeError(f"{field}.values", family.name, expected=family.latent_size, got=size)
+    values = np.fromiter(latent.values, np.float32, size)
     if not np.isfinite(values).all():
         i = int(np.flatnonzero(~np.isfinite(values))[0])
         raise InputError(f"{field}.values[{i}]", f"is {values[i]}, must be finite")

@@ -7,12 +7,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facegen.serving.engine import ModelInfo
+import numpy as np
+from numpy.typing import DTypeLike
+
+from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
 
-__all__ = ["Family", "find_family", "group_families"]
+__all__ = ["Family", "default_family", "find_family", "group_families"]
 
 _LOGGER = logging.getLogger(__name__)
+
+# Shape without the batch axis, and dtype.
+_Tensor = tuple[tuple[int, ...], DTypeLike]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Family:
         metrics: Measured qualities by name.
         protocol: How they were measured, one sentence.
         commit: The commit that trained it; empty if not told.
+        batch_rows: The most rows of one execution of its decoder.
     """
 
     name: str
@@ -55,6 +62,7 @@ class Family:
     metrics: Mapping[str, float]
     protocol: str
     commit: str
+    batch_rows: int
 
     @property
     def default_prior(self) -> str:
@@ -67,7 +75,7 @@ class Family:
         return (self.encoder, self.decoder, *self.priors.values())
 
 
-def group_families(models: Sequence[ModelInfo]) -> tuple[Family, ...]:
+def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tuple[Family, ...]:
     """Group models by `facegen.family` and version.
 
     Models without `facegen.family` belong to no family and are passed over. So is, with a warning,
@@ -75,20 +83,39 @@ def group_families(models: Sequence[ModelInfo]) -> tuple[Family, ...]:
 
     Args:
         models: What an engine lists.
+        lenient: Whether a family whose models do not fit together is left out, with a warning,
+            instead of an error.
 
     Returns:
         The complete families by name, versions rising.
 
     Raises:
-        FamilyError: A parameter is missing or wrong, or two models contradict each other.
+        FamilyError: A parameter or tensor is missing or wrong, or two models contradict each other.
     """
     groups: dict[tuple[str, int], list[ModelInfo]] = defaultdict(list)
     for model in models:
         name = model.parameters.get("facegen.family", "")
         if name:
             groups[name, int(model.version)].append(model)
-    families = (_family(name, groups[name, version]) for name, version in sorted(groups))
+    families = []
+    for name, version in sorted(groups):
+        try:
+            families.append(_family(name, groups[name, version]))
+        except FamilyError as error:
+            if not lenient:
+                raise
+            _LOGGER.warning("family left out version=%s error=%s", version, error)
     return tuple(family for family in families if family is not None)
+
+
+def default_family(families: Sequence[Family]) -> str:
+    """Name the family of requests that name none: the first VAE, made for drawing; else the first.
+
+    Returns:
+        Its name; empty if there is none.
+    """
+    names = sorted((family.kind != "vae", family.name) for family in families)
+    return names[0][1] if names else ""
 
 
 def find_family(families: Sequence[Family], name: str, *, version: str = "") -> Family:
@@ -129,6 +156,8 @@ def _family(name: str, models: list[ModelInfo]) -> Family | None:
     for key in ("facegen.kind", "facegen.latent_size", "facegen.image_size"):
         _check_equal(name, models, key)
     height_px, width_px, channel_count = _image_size(name, decoder)
+    for model in models:
+        _check_tensors(name, model)
     return Family(
         name=name,
         version=decoder.version,
@@ -146,6 +175,7 @@ def _family(name: str, models: list[ModelInfo]) -> Family | None:
         metrics=_metrics(name, decoder),
         protocol=decoder.parameters.get("facegen.protocol", ""),
         commit=decoder.parameters.get("facegen.commit", ""),
+        batch_rows=decoder.max_batch_size,
     )
 
 
@@ -169,6 +199,39 @@ def _check_equal(family: str, models: list[ModelInfo], key: str) -> None:
     if len(set(values.values())) > 1:
         said = ", ".join(f"{name} says {value}" for name, value in values.items())
         raise FamilyError(family, f'its models contradict each other in "{key}": {said}')
+
+
+def _check_tensors(family: str, model: ModelInfo) -> None:
+    """Check what the pipelines rely on."""
+    latent = ((_latent_size(family, model),), np.float32)
+    image = (_image_size(family, model), np.uint8)
+    tensors: dict[str, tuple[dict[str, _Tensor], dict[str, _Tensor]]] = {
+        "encoder": ({"image": image}, {"mu": latent}),
+        "decoder": ({"latent": latent}, {"image": image}),
+        "prior": ({"noise": latent, "uniform": ((1,), np.float32)}, {"latent": latent}),
+    }
+    if model.parameters["facegen.role"] not in tensors:
+        return
+    if model.max_batch_size < 1:
+        raise FamilyError(family, f'"{model.name}" has max_batch_size 0, its rows cannot be joined')
+    inputs, outputs = tensors[model.parameters["facegen.role"]]
+    for wanted, there in ((inputs, model.inputs), (outputs, model.outputs)):
+        for name, (shape, dtype) in wanted.items():
+            if not any(_fits(tensor, name, shape, dtype) for tensor in there):
+                raise FamilyError(
+                    family,
+                    f'"{model.name}" has no tensor "{name}" of {np.dtype(dtype)} {list(shape)}',
+                )
+
+
+def _fits(tensor: TensorSpec, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> bool:
+    """Tell whether a tensor is the one wanted; where its axis is -1, any length goes."""
+    return (
+        tensor.name == name
+        and tensor.dtype == dtype
+        and len(tensor.shape) == len(shape)
+        and all(axis in (-1, size) for axis, size in zip(tensor.shape, shape, strict=True))
+    )
 
 
 def _latent_size(family: str, model: ModelInfo) -> int:

@@ -1,20 +1,16 @@
 """The gRPC service that tells which families are served."""
 
-from typing import Any
-
-from facegen.serving.faces import convert
-from facegen.serving.rpc.calls import answers
+from facegen.serving.call_context import CallContext
 from facegen.serving.errors import InputError
+from facegen.serving.faces import convert
 from facegen.serving.faces.family import find_family
 from facegen.serving.faces.paging import page_of
 from facegen.serving.faces.service_state import ServiceState
+from facegen.serving.rpc.calls import answers
 from facegen.v1 import model_service_pb2 as pb
 from facegen.v1.model_service_pb2_grpc import ModelServiceServicer
 
 __all__ = ["ModelService"]
-
-# The stubs know no type that fits the generated servicers and grpc.aio both.
-Context = Any
 
 
 class ModelService(ModelServiceServicer):
@@ -25,8 +21,8 @@ class ModelService(ModelServiceServicer):
         self._state = state
 
     @answers
-    async def ListModels(  # noqa: N802 - gRPC's name
-        self, request: pb.ListModelsRequest, context: Context
+    def ListModels(  # noqa: N802 - gRPC's name
+        self, request: pb.ListModelsRequest, context: CallContext
     ) -> pb.ListModelsResponse:
         """List the families by name, the newest version of each."""
         families = {family.name: family for family in self._state.open_pipelines().families}
@@ -36,8 +32,8 @@ class ModelService(ModelServiceServicer):
         )
 
     @answers
-    async def GetModel(  # noqa: N802 - gRPC's name
-        self, request: pb.GetModelRequest, context: Context
+    def GetModel(  # noqa: N802 - gRPC's name
+        self, request: pb.GetModelRequest, context: CallContext
     ) -> pb.GetModelResponse:
         """Describe one family."""
         if not request.family:

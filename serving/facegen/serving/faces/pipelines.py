@@ -1,20 +1,24 @@
 """What is done with faces, over an engine and numpy: draw, encode, decode, reconstruct, blend."""
 
-import asyncio
+import logging
+import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facegen.serving.engine import Engine
+from facegen.errors import FacegenError
+from facegen.serving.call_context import CallContext
+from facegen.serving.engine import Array, Done, Engine, InferRequest, Tensors
 from facegen.serving.faces.family import Family, group_families
 from facegen.serving.faces.noise import latent_noise
 from facegen.serving.faces.slerp import lerp, slerp
 
 __all__ = ["Draw", "Faces", "Pipelines", "Posteriors"]
+
+_LOGGER = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -70,136 +74,152 @@ class Posteriors:
     logvar: Floats | None
 
 
-class Countdown:
-    """Seconds left of a timeout that several steps share.
-
-    Args:
-        timeout_s: The seconds there are now; None is without end.
-    """
-
-    def __init__(self, timeout_s: float | None) -> None:
-        now = asyncio.get_running_loop().time()
-        self._end_s = None if timeout_s is None else now + timeout_s
-
-    def left_s(self) -> float | None:
-        """Give the seconds left, at least 0; None is without end."""
-        if self._end_s is None:
-            return None
-        return max(0.0, self._end_s - asyncio.get_running_loop().time())
-
-
 class Pipelines:
-    """The pipelines over the families of one engine.
+    """The pipelines over the families of one engine; safe to call from several threads.
 
-    Every method raises what `Engine.infer` raises, and takes `timeout_s`, the seconds until its
-    answer is of no use (None: without end).
+    Every method blocks, and raises what `Engine.submit` names. `context` carries the deadline of
+    all its steps, and cancels them.
 
     Args:
         engine: Runs the models; it is not closed here.
-        families: Those it serves.
-        batch_rows: The `max_batch_size` of its models, by name.
+
+    Attributes:
+        families: Those that are served now; another tuple after the engine's models have changed.
+
+    Raises:
+        FamilyError: Models of a family do not fit together. Later such a family is left out.
     """
 
-    def __init__(
-        self, engine: Engine, families: Sequence[Family], *, batch_rows: dict[str, int]
-    ) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._batch_rows = batch_rows
-        self.families = tuple(families)
+        self._looking = threading.Lock()
+        engine.on_change(self.refresh)
+        with self._looking:
+            self.families = group_families(engine.models())
 
-    @classmethod
-    async def over(cls, engine: Engine) -> "Pipelines":
-        """Find the families of an engine.
+    def refresh(self) -> None:
+        """Look for the families again; calls under way keep theirs."""
+        with self._looking:
+            try:
+                self.families = group_families(self._engine.models(), lenient=True)
+            except FacegenError as error:
+                _LOGGER.warning("families not refreshed error=%s", error)
 
-        Raises:
-            FamilyError: Models of a family do not fit together.
-        """
-        models = await engine.models()
-        rows = {model.name: model.max_batch_size for model in models}
-        return cls(engine, group_families(models), batch_rows=rows)
+    def partial(self, name: str) -> bool:
+        """Tell whether a family has models that are ready, but no complete set of one version."""
+        there = {model.parameters.get("facegen.family") for model in self._engine.models()}
+        return name in there and name not in {family.name for family in self.families}
 
-    async def encode(
-        self, family: Family, pixels: Pixels, *, timeout_s: float | None = None
+    def encode(
+        self, family: Family, pixels: Pixels, *, context: CallContext | None = None
     ) -> Posteriors:
         """Encode pictures (B, H, W, C)."""
-        outputs = await self._infer(family, family.encoder, {"image": pixels}, timeout_s)
+        outputs = self._infer(family, family.encoder, {"image": pixels}, context)
         return Posteriors(mu=outputs["mu"], logvar=outputs.get("logvar"))
 
-    async def decode(
-        self, family: Family, latents: Floats, *, timeout_s: float | None = None
+    def decode(
+        self, family: Family, latents: Floats, *, context: CallContext | None = None
     ) -> Pixels:
         """Decode latents (B, Z) to pictures (B, H, W, C)."""
-        outputs = await self._infer(family, family.decoder, {"latent": latents}, timeout_s)
-        return outputs["image"]
+        return self._infer(family, family.decoder, {"latent": latents}, context)["image"]
 
-    async def reconstruct(
-        self, family: Family, pixels: Pixels, *, timeout_s: float | None = None
+    def reconstruct(
+        self, family: Family, pixels: Pixels, *, context: CallContext | None = None
     ) -> Pixels:
         """Encode pictures (B, H, W, C) and decode the means of their posteriors."""
-        countdown = Countdown(timeout_s)
-        posteriors = await self.encode(family, pixels, timeout_s=countdown.left_s())
-        return await self.decode(family, posteriors.mu, timeout_s=countdown.left_s())
+        inputs = {"image": pixels}
+        return self._begin(family, family.encoder, inputs, "mu", context or CallContext())().pixels
 
-    async def generate(
-        self, family: Family, draw: Draw, *, timeout_s: float | None = None
-    ) -> Faces:
+    def generate(self, family: Family, draw: Draw, *, context: CallContext | None = None) -> Faces:
         """Draw faces from a prior; face i depends on the seed and i alone."""
-        countdown = Countdown(timeout_s)
-        noise, uniform = latent_noise(
-            draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
-        )
-        inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
-        prior = await self._infer(family, family.priors[draw.prior], inputs, countdown.left_s())
-        latents = prior["latent"]
-        pixels = await self.decode(family, latents, timeout_s=countdown.left_s())
-        return Faces(latents, pixels)
+        return self._draw(family, draw, context or CallContext())()
 
-    async def generate_chunks(
-        self, family: Family, draw: Draw, *, timeout_s: float | None = None
-    ) -> AsyncGenerator[tuple[Draw, Faces], None]:
+    def generate_chunks(
+        self, family: Family, draw: Draw, *, context: CallContext | None = None
+    ) -> Generator[tuple[Draw, Faces], None, None]:
         """Draw any number of faces, the next chunk while the caller handles this one.
 
         Yields:
             Which faces, and the faces, in the order of their indices. Closing the generator cancels
             what is under way.
         """
-        countdown = Countdown(timeout_s)
-        rows = min(self._batch_rows[family.decoder], _MOST_CHUNK_ROWS)
+        rows = min(family.batch_rows, _MOST_CHUNK_ROWS)
         chunks = (
             replace(draw, first_index=draw.first_index + done, count=min(rows, draw.count - done))
             for done in range(0, draw.count, rows)
         )
-        under_way: deque[tuple[Draw, asyncio.Task[Faces]]] = deque()
-        try:
+        under_way: deque[tuple[Draw, Callable[[], Faces]]] = deque()
+        with (context or CallContext()).part() as part:
             while True:
                 while len(under_way) < _CHUNKS_IN_FLIGHT and (chunk := next(chunks, None)):
-                    work = self.generate(family, chunk, timeout_s=countdown.left_s())
-                    under_way.append((chunk, asyncio.create_task(work)))
+                    under_way.append((chunk, self._draw(family, chunk, part)))
                 if not under_way:
                     return
-                chunk, task = under_way[0]
-                faces = await task
-                under_way.popleft()
-                yield chunk, faces
-        finally:
-            for _, task in under_way:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+                chunk, faces = under_way.popleft()
+                yield chunk, faces()
 
-    async def interpolate(
+    def interpolate(
         self,
         family: Family,
         ends: tuple[Floats, Floats],
         *,
         count: int,
         spherical: bool,
-        timeout_s: float | None = None,
+        context: CallContext | None = None,
     ) -> Faces:
         """Draw the path between two latents (Z,), both ends included; `count` is at least 2."""
         path = (slerp if spherical else lerp)(*ends, count=count)
-        return Faces(path, await self.decode(family, path, timeout_s=timeout_s))
+        return Faces(path, self.decode(family, path, context=context))
 
-    async def _infer(
-        self, family: Family, model: str, inputs: dict[str, NDArray[Any]], timeout_s: float | None
-    ) -> dict[str, NDArray[Any]]:
-        return await self._engine.infer(model, inputs, version=family.version, timeout_s=timeout_s)
+    def _draw(self, family: Family, draw: Draw, context: CallContext) -> Callable[[], Faces]:
+        """Begin to draw faces; what is returned waits for them."""
+        noise, uniform = latent_noise(
+            draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
+        )
+        inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
+        return self._begin(family, family.priors[draw.prior], inputs, "latent", context)
+
+    def _begin(
+        self, family: Family, model: str, inputs: Tensors, output: str, context: CallContext
+    ) -> Callable[[], Faces]:
+        """Run a model that gives latents, and the decoder on them; no thread wakes in between.
+
+        Returns:
+            What waits for the faces, once.
+        """
+        latents: list[Array] = []
+        answers: list[dict[str, Array] | FacegenError] = []
+        answered = threading.Lock()
+        answered.acquire()
+
+        def finish(answer: dict[str, Array] | FacegenError) -> None:
+            answers.append(answer)
+            answered.release()
+
+        def decode(answer: dict[str, Array] | FacegenError) -> None:
+            if isinstance(answer, FacegenError):
+                finish(answer)
+            else:
+                latents.append(answer[output])
+                self._submit(family, family.decoder, {"latent": answer[output]}, context, finish)
+
+        def wait() -> Faces:
+            answered.acquire()
+            (answer,) = answers
+            if isinstance(answer, FacegenError):
+                raise answer
+            return Faces(latents[0], answer["image"])
+
+        self._submit(family, model, inputs, context, decode)
+        return wait
+
+    def _submit(
+        self, family: Family, model: str, inputs: Tensors, context: CallContext, done: Done
+    ) -> None:
+        request = InferRequest(model, inputs, version=family.version, context=context)
+        self._engine.submit(request, done)
+
+    def _infer(
+        self, family: Family, model: str, inputs: Tensors, context: CallContext | None
+    ) -> dict[str, Array]:
+        return self._engine.infer(model, inputs, version=family.version, context=context)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from facegen.serving.rpc.calls import Calls
-from facegen.serving.errors import EngineClosedError
-from facegen.serving.imaging import ImagingPool
+from facegen.serving.errors import NotReadyError
 from facegen.serving.faces.pipelines import Pipelines
+from facegen.serving.imaging import ImagingPool
+from facegen.serving.rpc.calls import Calls
 
 __all__ = ["ServiceState"]
 
@@ -15,10 +15,10 @@ class ServiceState:
     """What the services share; the pipelines come when the models are warm.
 
     Attributes:
-        calls: Counts the calls being answered.
+        calls: What every call goes through.
         imaging: Reads and codes pictures.
         max_images: The most pictures of a request.
-        default_family: The family of requests that name none.
+        default_family: The family of requests that name none; empty: the first VAE by name.
         pipelines: None until the server serves.
     """
 
@@ -32,8 +32,8 @@ class ServiceState:
         """Give the pipelines.
 
         Raises:
-            EngineClosedError: The models are still loading. Retry.
+            NotReadyError: The models are still loading. Retry.
         """
         if self.pipelines is None:
-            raise EngineClosedError("the server is starting")
+            raise NotReadyError("the server")
         return self.pipelines
