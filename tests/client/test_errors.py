@@ -9,7 +9,6 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # sh
 )
 
 from facegen.client import (
-    AccessError,
     AsyncClient,
     CancelledError,
     Client,
@@ -19,9 +18,11 @@ from facegen.client import (
     FileError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     Retry,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -32,8 +33,8 @@ ERRORS: dict[str, type[ClientError]] = {
     "OUT_OF_RANGE": InvalidRequestError,
     "NOT_FOUND": NotFoundError,
     "FAILED_PRECONDITION": FailedPreconditionError,
-    "UNAUTHENTICATED": AccessError,
-    "PERMISSION_DENIED": AccessError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
     "RESOURCE_EXHAUSTED": ResourceExhaustedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineError,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from facegen.client.async_client import AsyncClient
     from facegen.client.channel import Retry
     from facegen.client.client import Client
+    from facegen.client.credentials import Tls
     from facegen.client.errors import (
         AccessError,
         CancelledError,
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
         FileError,
         InvalidRequestError,
         NotFoundError,
+        PermissionDeniedError,
         ResourceExhaustedError,
         ServerError,
+        TokenError,
+        UnauthenticatedError,
         UnavailableError,
     )
     from facegen.client.types import (
@@ -72,15 +76,19 @@ __all__ = [
     "Latent",
     "Model",
     "NotFoundError",
+    "PermissionDeniedError",
     "Reconstructed",
     "ResourceExhaustedError",
     "Retry",
     "ServerError",
     "SquareCrop",
+    "Tls",
+    "TokenError",
+    "UnauthenticatedError",
     "UnavailableError",
 ]
 
-_MODULES = ("client", "async_client", "channel", "errors", "types")
+_MODULES = ("client", "async_client", "channel", "credentials", "errors", "types")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from facegen.client import convert
 from facegen.client.attempts import Attempts, FaceStream
 from facegen.client.channel import Retry, channel_options
+from facegen.client.credentials import Tls, call_metadata, channel_credentials
 from facegen.client.errors import NotFoundError
 from facegen.client.status import error_of_status
 from facegen.client.types import (
@@ -44,7 +45,13 @@ class AsyncClient:
         timeout_s: Seconds within which a call must be answered, retries included.
         wait_for_ready: Whether calls wait for a server that is not there yet, up to their timeout.
         retry: When failed calls are made again.
-        credentials: For TLS; None: plain text.
+        credentials: `Tls()`, or gRPC's own; None: plain text.
+        token: A bearer token; sent only over TLS, or within this machine.
+        insecure_token: Whether it may be sent in plain text to other machines all the same.
+
+    Raises:
+        FileError: A file of `credentials` cannot be read.
+        TokenError: The token would leave this machine in plain text.
 
     Example:
         >>> async with AsyncClient("localhost:50051") as client:  # doctest: +SKIP
@@ -59,16 +66,22 @@ class AsyncClient:
         timeout_s: float = 30.0,
         wait_for_ready: bool = False,
         retry: Retry | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: Tls | grpc.ChannelCredentials | None = None,
+        token: str = "",
+        insecure_token: bool = False,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._wait_for_ready = wait_for_ready
         self._retry = retry or Retry()
-        options = channel_options(address, retry=self._retry)
+        options = channel_options(address, retry=self._retry, credentials=credentials)
+        secure = channel_credentials(credentials)
+        self._metadata = call_metadata(
+            token, address=address, secure=secure is not None, insecure_token=insecure_token
+        )
         self._channel = (
-            grpc.aio.secure_channel(address, credentials, options)
-            if credentials
+            grpc.aio.secure_channel(address, secure, options)
+            if secure
             else grpc.aio.insecure_channel(address, options)
         )
         self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
@@ -268,7 +281,9 @@ class AsyncClient:
     async def wait_until_serving(self, service: str = "") -> None:
         """Wait until the server is ready; see `Client.wait_until_serving`."""
         request = health_pb2.HealthCheckRequest(service=service)
-        call = self._watch(request, timeout=self._timeout_s, wait_for_ready=True)
+        call = self._watch(
+            request, timeout=self._timeout_s, wait_for_ready=True, metadata=self._metadata
+        )
         try:
             async for response in call:
                 if convert.health_status(response) is HealthStatus.SERVING:
@@ -287,7 +302,10 @@ class AsyncClient:
         while True:
             try:
                 return await method(
-                    request, timeout=attempts.remaining_s(), wait_for_ready=self._wait_for_ready
+                    request,
+                    timeout=attempts.remaining_s(),
+                    wait_for_ready=self._wait_for_ready,
+                    metadata=self._metadata,
                 )
             except grpc.RpcError as error:
                 await asyncio.sleep(attempts.pause_s(error))
@@ -295,7 +313,10 @@ class AsyncClient:
     async def _stream(self, stream: FaceStream) -> AsyncIterator[Face]:
         while True:
             call = self._faces.GenerateStream(
-                stream.request, timeout=stream.timeout_s, wait_for_ready=self._wait_for_ready
+                stream.request,
+                timeout=stream.timeout_s,
+                wait_for_ready=self._wait_for_ready,
+                metadata=self._metadata,
             )
             try:
                 async for response in call:

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import grpc
+
+from facegen.client.credentials import Tls, is_local
+
 __all__ = ["Retry", "channel_options"]
 
 _SERVICES = ("facegen.v1.FaceService", "facegen.v1.ModelService")
-_LOOPBACK = ("localhost", "127.", "[::1]", "unix:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,15 @@ class Retry:
         return min(pause_s, self.max_backoff_s)
 
 
-def channel_options(address: str, *, retry: Retry) -> Sequence[tuple[str, str | int]]:
+def channel_options(
+    address: str, *, retry: Retry, credentials: Tls | grpc.ChannelCredentials | None = None
+) -> Sequence[tuple[str, str | int]]:
     """Give the options of a channel, the same for both clients.
 
     Args:
         address: The server's address; a proxy from the environment is not used for this machine.
         retry: When to repeat calls that end UNAVAILABLE. Health checks are never repeated.
+        credentials: How the server is known.
     """
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", _service_config(retry)),
@@ -53,7 +59,9 @@ def channel_options(address: str, *, retry: Retry) -> Sequence[tuple[str, str | 
         ("grpc.max_reconnect_backoff_ms", 5000),
         ("grpc.primary_user_agent", f"facegen/{version('facegen')}"),
     ]
-    if address.startswith(_LOOPBACK):
+    if isinstance(credentials, Tls) and credentials.server_name:
+        options.append(("grpc.ssl_target_name_override", credentials.server_name))
+    if is_local(address):
         options.append(("grpc.enable_http_proxy", 0))
     return options
 

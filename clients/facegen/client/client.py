@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from facegen.client import convert
 from facegen.client.attempts import Attempts, FaceStream
 from facegen.client.channel import Retry, channel_options
+from facegen.client.credentials import Tls, call_metadata, channel_credentials
 from facegen.client.errors import NotFoundError
 from facegen.client.status import error_of_status
 from facegen.client.types import (
@@ -49,7 +50,13 @@ class Client:
         timeout_s: Seconds within which a call must be answered, retries included.
         wait_for_ready: Whether calls wait for a server that is not there yet, up to their timeout.
         retry: When failed calls are made again.
-        credentials: For TLS; None: plain text.
+        credentials: `Tls()`, or gRPC's own; None: plain text.
+        token: A bearer token; sent only over TLS, or within this machine.
+        insecure_token: Whether it may be sent in plain text to other machines all the same.
+
+    Raises:
+        FileError: A file of `credentials` cannot be read.
+        TokenError: The token would leave this machine in plain text.
 
     Example:
         >>> with Client("localhost:50051") as client:  # doctest: +SKIP
@@ -64,16 +71,22 @@ class Client:
         timeout_s: float = 30.0,
         wait_for_ready: bool = False,
         retry: Retry | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: Tls | grpc.ChannelCredentials | None = None,
+        token: str = "",
+        insecure_token: bool = False,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._wait_for_ready = wait_for_ready
         self._retry = retry or Retry()
-        options = channel_options(address, retry=self._retry)
+        options = channel_options(address, retry=self._retry, credentials=credentials)
+        secure = channel_credentials(credentials)
+        self._metadata = call_metadata(
+            token, address=address, secure=secure is not None, insecure_token=insecure_token
+        )
         self._channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials
+            grpc.secure_channel(address, secure, options)
+            if secure
             else grpc.insecure_channel(address, options)
         )
         self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
@@ -318,7 +331,9 @@ class Client:
             DeadlineError: It was not ready within the client's timeout.
         """
         request = health_pb2.HealthCheckRequest(service=service)
-        call = self._watch(request, timeout=self._timeout_s, wait_for_ready=True)
+        call = self._watch(
+            request, timeout=self._timeout_s, wait_for_ready=True, metadata=self._metadata
+        )
         try:
             for response in call:
                 if convert.health_status(response) is HealthStatus.SERVING:
@@ -337,7 +352,10 @@ class Client:
         while True:
             try:
                 return method(
-                    request, timeout=attempts.remaining_s(), wait_for_ready=self._wait_for_ready
+                    request,
+                    timeout=attempts.remaining_s(),
+                    wait_for_ready=self._wait_for_ready,
+                    metadata=self._metadata,
                 )
             except grpc.RpcError as error:
                 time.sleep(attempts.pause_s(error))
@@ -345,7 +363,10 @@ class Client:
     def _stream(self, stream: FaceStream) -> Iterator[Face]:
         while True:
             call = self._faces.GenerateStream(
-                stream.request, timeout=stream.timeout_s, wait_for_ready=self._wait_for_ready
+                stream.request,
+                timeout=stream.timeout_s,
+                wait_for_ready=self._wait_for_ready,
+                metadata=self._metadata,
             )
             try:
                 for response in call:

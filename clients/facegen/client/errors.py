@@ -2,12 +2,16 @@
 
 FacegenError
 └── ClientError                    every error below: what a server answered, or that none did
-    ├── FileError                  a picture's file cannot be read or written; no server was asked
+    ├── FileError                  a file cannot be read or written; no server was asked
+    ├── TokenError                 a token that must not be sent so; no server was asked
     ├── InvalidRequestError        the request can never succeed; `field` names the culprit
     ├── NotFoundError              no such family, version or service
     ├── FailedPreconditionError    not on this family
-    ├── AccessError                credentials are missing, wrong or not enough
-    ├── ResourceExhaustedError     the queue is full (`retry_after_s` is set) or a message too large
+    ├── AccessError                the server does not let this client do that
+    │   ├── UnauthenticatedError       no token, or one that is not valid there
+    │   └── PermissionDeniedError      a token that does not allow it
+    ├── ResourceExhaustedError     the queue or a limit of this client is full (`retry_after_s` is
+    │                              set), or a message too large
     ├── UnavailableError           no server answers there, or it is going away; retry
     ├── DeadlineError              no answer in time; retry with a longer timeout
     ├── CancelledError             the call was cancelled
@@ -27,8 +31,11 @@ __all__ = [
     "FileError",
     "InvalidRequestError",
     "NotFoundError",
+    "PermissionDeniedError",
     "ResourceExhaustedError",
     "ServerError",
+    "TokenError",
+    "UnauthenticatedError",
     "UnavailableError",
 ]
 
@@ -58,6 +65,13 @@ class FileError(ClientError):
         super().__init__(f"{self.path}: {problem}")
 
 
+class TokenError(ClientError):
+    """A token must not be sent as it is, or over this connection."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+
+
 class InvalidRequestError(ClientError):
     """The request can never succeed as it is.
 
@@ -79,11 +93,24 @@ class FailedPreconditionError(ClientError):
 
 
 class AccessError(ClientError):
-    """The server wants credentials, or better ones."""
+    """The server does not let this client do what it asked for."""
+
+
+class UnauthenticatedError(AccessError):
+    """The server wants a token, or another one."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(
+            f"{message}; give one with --token or FACEGEN_TOKEN, or Client(token=…)", reason=reason
+        )
+
+
+class PermissionDeniedError(AccessError):
+    """The server knows the client, and does not allow it this."""
 
 
 class ResourceExhaustedError(ClientError):
-    """The server's queue is full, or a message is larger than allowed.
+    """The server's queue or a limit of this client is full, or a message is larger than allowed.
 
     Attributes:
         retry_after_s: When to try again; None: never, the message itself is the problem.

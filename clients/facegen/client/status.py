@@ -7,15 +7,16 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ship
 from grpc_status import rpc_status
 
 from facegen.client.errors import (
-    AccessError,
     CancelledError,
     ClientError,
     DeadlineError,
     FailedPreconditionError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -24,10 +25,11 @@ __all__ = ["error_of_status"]
 _PLAIN_ERRORS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
-    grpc.StatusCode.UNAUTHENTICATED: AccessError,
-    grpc.StatusCode.PERMISSION_DENIED: AccessError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.CANCELLED: CancelledError,
 }
+_TOO_LARGE = "message larger than max"
 _INVALID = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
 
 
@@ -53,6 +55,8 @@ def error_of_status(error: grpc.RpcError, *, address: str, timeout_s: float) -> 
     if code in _INVALID:
         return InvalidRequestError(message, field=details.field, reason=details.reason)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if _TOO_LARGE in message:  # gRPC's own words, which know nothing of the server's flag
+            message += "; send less in one call, or raise --max-message-bytes of the server"
         return ResourceExhaustedError(
             message, reason=details.reason, retry_after_s=details.retry_after_s
         )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facegen.client.commands.connection import Connection, calls_a_server
 from facegen.client.commands.options import (
     FILE_FORMATS,
     FamilyOption,
     FormatOption,
     JsonOption,
     QualityOption,
-    ServerOption,
     TimeoutOption,
     VersionOption,
     require_png,
@@ -31,6 +31,7 @@ __all__ = ["generate"]
 _MAX_GRID_COUNT = 4096
 
 
+@calls_a_server
 def generate(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, metavar="N", help="How many faces.")
@@ -71,16 +72,15 @@ def generate(
     file_format: FormatOption = "png",
     quality: QualityOption = None,
     as_json: JsonOption = False,
-    server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Draw faces.
 
     A face depends on its seed and index alone, and its file is named by its index: faces 0 to 99
     can be drawn in one go or in a hundred.
     """
-    from facegen.client.client import Client
-
     require_png(grid, "--grid")
     if grid is not None and count > _MAX_GRID_COUNT:
         raise typer.BadParameter(f"a grid holds at most {_MAX_GRID_COUNT} faces, not {count}")
@@ -94,7 +94,7 @@ def generate(
         "prior": prior,
     }
     files: list[Path] = []
-    with Client(server, timeout_s=timeout_s) as client:
+    with connection.client(timeout_s=timeout_s) as client:
         if out is not None:
             files, wanted = _save(client, count, wanted, out, file_format, quality)
         if grid is not None:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from facegen.client.commands.options import JsonOption, ServerOption
+from facegen.client.commands.connection import Connection, calls_a_server
+from facegen.client.commands.options import JsonOption
 
 __all__ = ["health"]
 
 
+@calls_a_server
 def health(
     service: Annotated[
         str,
@@ -22,28 +24,29 @@ def health(
         bool, typer.Option("--wait", help="Wait until it is ready, up to --timeout-s.")
     ] = False,
     as_json: JsonOption = False,
-    server: ServerOption = "localhost:50051",
     timeout_s: Annotated[
         float,
         typer.Option("--timeout-s", min=0, metavar="SECONDS", help="How long to wait."),
     ] = 3.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Ask whether a server is ready: exit code 0 if it is, 1 if not.
 
     It asks once and fast, and so serves as a container's health check; with `--wait`, as the step
     between starting a server and using it.
     """
-    from facegen.client.client import Client
     from facegen.client.types import HealthStatus
 
-    with Client(server, timeout_s=timeout_s) as client:
+    with connection.client(timeout_s=timeout_s) as client:
         if wait:
             client.wait_until_serving(service)
         status = client.health(service)
     healthy = status is HealthStatus.SERVING
     if as_json:
-        typer.echo(json.dumps({"server": server, "service": service, "status": status}))
+        typer.echo(json.dumps({"server": connection.server, "service": service, "status": status}))
     else:
-        typer.echo(f"{service or server}: {typer.style(status, fg='green' if healthy else 'red')}")
+        colored = typer.style(status, fg="green" if healthy else "red")
+        typer.echo(f"{service or connection.server}: {colored}")
     if not healthy:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facegen.client.commands.connection import Connection, calls_a_server
 from facegen.client.commands.options import (
     FILE_FORMATS,
     CenterFractionOption,
@@ -13,7 +14,6 @@ from facegen.client.commands.options import (
     FormatOption,
     JsonOption,
     QualityOption,
-    ServerOption,
     SquareOption,
     TimeoutOption,
     VersionOption,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["interpolate"]
 
 
+@calls_a_server
 def interpolate(
     photos: Annotated[
         list[Path] | None, typer.Argument(help="Two photos: where the path begins and ends.")
@@ -65,12 +66,11 @@ def interpolate(
     file_format: FormatOption = "png",
     quality: QualityOption = None,
     as_json: JsonOption = False,
-    server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Draw the path from one face to another, between two photos or two seeds."""
-    from facegen.client.client import Client
-
     require_png(strip, "--strip")
     seed_pair = _seed_pair(seeds, photos or [])
     out = Path("path") if out is None and strip is None else out
@@ -82,7 +82,7 @@ def interpolate(
         "crop": crop_from(square, center_fraction, dataset_crop),
     }
     files: list[Path] = []
-    with Client(server, timeout_s=timeout_s) as client:
+    with connection.client(timeout_s=timeout_s) as client:
         start, end = _ends(client, seed_pair, photos or [], family, version)
         if out is not None:
             mime_type, suffix = FILE_FORMATS[file_format]

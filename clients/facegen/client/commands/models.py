@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facegen.client.commands.options import JsonOption, ServerOption, TimeoutOption
+from facegen.client.commands.connection import Connection, calls_a_server
+from facegen.client.commands.options import JsonOption, TimeoutOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["models"]
 
 
+@calls_a_server
 def models(
     family: Annotated[
         str, typer.Argument(help="Describe this family.", show_default="list them all")
     ] = "",
     as_json: JsonOption = False,
-    server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """List the families a server has, or describe one."""
-    from facegen.client.client import Client
     from facegen.client.commands.output import console, print_json
 
-    with Client(server, timeout_s=timeout_s) as client:
+    with connection.client(timeout_s=timeout_s) as client:
         found = (client.model(family),) if family else client.models()
     if as_json:
         print_json(found[0] if family else found)

@@ -16,7 +16,6 @@ __all__ = [
     "FormatOption",
     "JsonOption",
     "QualityOption",
-    "ServerOption",
     "SquareOption",
     "TimeoutOption",
     "VersionOption",
@@ -31,12 +30,6 @@ FILE_FORMATS = {
 }
 """The MIME type and the suffix of each choice of `--format`."""
 
-ServerOption = Annotated[
-    str,
-    typer.Option(
-        "--server", envvar="FACEGEN_SERVER", metavar="HOST:PORT", help="The server to call."
-    ),
-]
 TimeoutOption = Annotated[
     float,
     typer.Option(

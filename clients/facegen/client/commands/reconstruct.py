@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facegen.client.commands.connection import Connection, calls_a_server
 from facegen.client.commands.options import (
     FILE_FORMATS,
     CenterFractionOption,
@@ -16,7 +17,6 @@ from facegen.client.commands.options import (
     FormatOption,
     JsonOption,
     QualityOption,
-    ServerOption,
     SquareOption,
     TimeoutOption,
     VersionOption,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["reconstruct"]
 
 
+@calls_a_server
 def reconstruct(
     photos: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.")],
     out: Annotated[
@@ -54,21 +55,21 @@ def reconstruct(
     file_format: FormatOption = "png",
     quality: QualityOption = None,
     as_json: JsonOption = False,
-    server: ServerOption = "localhost:50051",
     timeout_s: TimeoutOption = 30.0,
+    *,
+    connection: Connection,
 ) -> None:
     """Encode photos of faces and decode them again.
 
     A photo that cannot be used is reported and left out; the exit code is then 1.
     """
-    from facegen.client.client import Client
     from facegen.client.commands.output import make_folder, write_sheet
 
     require_png(side_by_side, "--side-by-side")
     out = Path("reconstructions") if out is None and side_by_side is None else out
     if out is not None:
         make_folder(out)
-    with Client(server, timeout_s=timeout_s) as client:
+    with connection.client(timeout_s=timeout_s) as client:
         work = _Reconstruction(
             client=client,
             wanted={
