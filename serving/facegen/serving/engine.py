@@ -43,12 +43,14 @@ class TensorSpec:
         shape: Its axes as a caller gives them, after the batch axis where the model has one; -1
             where any length goes.
         optional: Whether a request may leave it out.
+        labels: Of an output, what its values mean, in their order (`label_filename`).
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     optional: bool = False
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

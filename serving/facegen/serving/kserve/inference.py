@@ -1,0 +1,101 @@
+"""Runs the protocol's inference requests on the engine."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from facegen.errors import FacegenError
+from facegen.serving.call_context import CallContext
+from facegen.serving.engine import Array, Engine, InferRequest, ModelInfo
+from facegen.serving.errors import EngineClosedError, InputError, ModelNotFoundError
+from facegen.serving.kserve.codec import ModelCodec
+from facegen.serving.kserve.parameters import read_request_parameters
+from facegen.serving.kserve.shared_memory import Regions
+
+__all__ = ["Finish", "Inference", "read_version"]
+
+# Takes a ModelInferResponse, or an error; called exactly once, from any thread.
+Finish = Callable[[Any], None]
+
+_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def read_version(version: str) -> str:
+    """Read a version as a request names it; empty is the newest.
+
+    Raises:
+        InputError: It is no number.
+    """
+    if not version:
+        return ""
+    if not _VERSION.fullmatch(version):
+        raise InputError("model_version", f'is "{version}"; give a number above 0, or nothing')
+    return str(int(version))
+
+
+class Inference:
+    """Runs requests; safe to use from several threads.
+
+    Args:
+        engine: Gives the engine; raises as long as there is none.
+        regions: Where tensors may be, other than in messages.
+    """
+
+    def __init__(self, engine: Callable[[], Engine], regions: Regions) -> None:
+        self._engine = engine
+        self._regions = regions
+        self._codecs: dict[tuple[str, str], ModelCodec] = {}  # by name and version
+
+    def begin(self, request: Any, context: CallContext, finish: Finish) -> None:
+        """Run a `ModelInferRequest`; what is wrong with it is raised or given to `finish`.
+
+        Args:
+            request: The request.
+            context: Its call; the request's own timeout and priority are put into it.
+            finish: Takes what comes of it.
+
+        Raises:
+            FacegenError: It cannot begin; `finish` is not called.
+        """
+        version = read_version(request.model_version)
+        if request.parameters:
+            read_request_parameters(request.parameters, context)
+        self._begin(request, version, context, finish)
+
+    def _begin(self, request: Any, version: str, context: CallContext, finish: Finish) -> None:
+        engine = self._engine()
+        codec = self._codec(engine.model(request.model_name, version))
+        info = codec.info
+        inputs = codec.read_inputs(request)
+        outputs = codec.read_outputs(request)
+
+        def done(answer: dict[str, Array] | FacegenError) -> None:
+            try:
+                if not isinstance(answer, FacegenError):
+                    finish(codec.write(request.id, outputs, answer))
+                elif not version and _has_gone(engine, info, answer):
+                    self._begin(request, version, context, finish)
+                else:
+                    finish(answer)
+            except Exception as error:  # in the engine's thread, the outermost frame
+                finish(error)
+
+        engine.submit(
+            # The version by name, so that the answer tells the one that ran.
+            InferRequest(info.name, inputs, info.version, codec.names(outputs), context),
+            done,
+        )
+
+    def _codec(self, info: ModelInfo) -> ModelCodec:
+        key = info.name, info.version
+        codec = self._codecs.get(key)
+        if codec is None or codec.info is not info:
+            codec = self._codecs[key] = ModelCodec(info, self._regions)
+        return codec
+
+
+def _has_gone(engine: Engine, info: ModelInfo, error: FacegenError) -> bool:
+    """Whether the version that was newest has been replaced before the request could run."""
+    if not isinstance(error, ModelNotFoundError | EngineClosedError):
+        return False
+    return engine.model(info.name) is not info
