@@ -76,6 +76,31 @@ def write_model(tmp_path: Path) -> WriteModel:
     return write
 
 
+WriteGraph = Callable[..., Path]
+
+
+@pytest.fixture
+def write_graph(tmp_path: Path) -> WriteGraph:
+    """Write any graph as a model, with a config.pbtxt only if one is given."""
+
+    def write(
+        graph: bytes,
+        name: str = "any",
+        *,
+        version: str = "1",
+        file: str = "model.onnx",
+        config: str | None = None,
+    ) -> Path:
+        folder = tmp_path / name / version
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(graph)
+        if config is not None:
+            (tmp_path / name / "config.pbtxt").write_text(config, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
 @dataclass
 class ServerProcess:
     """A `facegen serve` of its own; use as a context manager.

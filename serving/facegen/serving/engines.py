@@ -9,27 +9,37 @@ from facegen.serving.errors import ServerError
 __all__ = ["open_engine"]
 
 
-async def open_engine(config: ServerConfig) -> Engine:
+def open_engine(config: ServerConfig) -> Engine:
     """Open an engine, its models loaded and warm.
 
     Args:
-        config: `engine` is `onnx:FOLDER`.
+        config: `engine` is `onnx:FOLDER` or `triton://HOST:PORT`.
 
     Raises:
-        ServerError: No such kind of engine.
+        ServerError: No such kind of engine, or a remote server that does not answer.
         RepositoryError: The model repository cannot be served.
         DeviceError: The device is not there.
     """
     kind, _, where = config.engine.partition(":")
-    if kind != "onnx" or not where:
-        raise ServerError(f'"{config.engine}" is no engine', "use --engine onnx:FOLDER")
     # Imported here, so that a wrong flag is told before a library is loaded or found missing.
-    from facegen.serving.onnx.engine import OnnxEngine
+    if kind == "onnx" and where:
+        from facegen.serving.onnx.engine import OnnxEngine
 
-    engine = OnnxEngine(
-        Path(where),
-        device=config.device,
-        threads=config.threads or None,
-        max_queue_rows=config.max_queue_rows,
+        return OnnxEngine(
+            Path(where),
+            device=config.device,
+            threads=config.threads,
+            max_batch_rows=config.max_batch_rows,
+            max_queue_rows=config.max_queue_rows,
+            model_control=config.model_control,
+            load_models=config.load_models,
+            poll_s=config.poll_s,
+        ).start()
+    address = where.removeprefix("//")
+    if kind == "triton" and address and address != where:
+        from facegen.serving.remote.engine import TritonEngine
+
+        return TritonEngine(address, max_queue_rows=config.max_queue_rows).start()
+    raise ServerError(
+        f'"{config.engine}" is no engine', "use --engine onnx:FOLDER or triton://HOST:PORT"
     )
-    return await engine.start()

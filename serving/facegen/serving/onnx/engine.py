@@ -1,55 +1,69 @@
 """The engine on ONNX Runtime: the models of a repository, run here."""
 
-import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, Self
 
-from facegen.serving.scheduling.batcher import Batcher, BatcherSettings
+from facegen.errors import FacegenError
+from facegen.serving.engine import (
+    Array,
+    Done,
+    Engine,
+    InferRequest,
+    ModelInfo,
+    VersionState,
+)
+from facegen.serving.errors import (
+    BackendError,
+    CapabilityError,
+    EngineClosedError,
+    InputError,
+    ModelNotFoundError,
+    RepositoryError,
+)
 from facegen.serving.onnx.cpus import available_cpu_count
-from facegen.serving.engine import Array, ModelInfo, Tensors
-from facegen.serving.errors import EngineClosedError, InputError, ModelNotFoundError
-from facegen.serving.onnx.model_config import RepositoryModel
-from facegen.serving.onnx.repository import Repository
-from facegen.serving.onnx.sessions import Device, Session, check_device, open_session
+from facegen.serving.onnx.life import ModelLife
+from facegen.serving.onnx.model_config import parse_json_config
+from facegen.serving.onnx.overrides import check_model_name, unpacked
+from facegen.serving.onnx.polling import Poller
+from facegen.serving.onnx.repository import Repository, Stamp
+from facegen.serving.onnx.sessions import Device, check_device
+from facegen.serving.onnx.versions import Loader, ServedVersion
+from facegen.serving.scheduling.timers import Timers
 from facegen.serving.scheduling.workers import Workers
+from facegen.serving.statistics import ModelStatistics
 
-__all__ = ["OnnxEngine"]
+__all__ = ["ModelControl", "OnnxEngine"]
 
 _LOGGER = logging.getLogger(__name__)
 
-# On CPUs, more rows an execution are no faster and keep others waiting longer, fewer cost calls.
-_CPU_MAX_BATCH_ROWS = 16
-# Of fewer rows, waking another thread costs more than it gains.
-_CPU_MIN_SHARE_ROWS = 2
+ModelControl = Literal["none", "explicit", "poll"]
+
 # A GPU runs one batch while the next is copied to it.
 _CUDA_THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A version of a model that serves."""
+class OnnxEngine(Engine):
+    """Runs the models of a repository with ONNX Runtime.
 
-    info: ModelInfo
-    batcher: Batcher
-
-
-class OnnxEngine:
-    """Runs the models of a repository with ONNX Runtime, behind the `Engine` protocol.
-
-    `start` loads every model; an engine is made, started, used and closed in one event loop, most
-    simply by `async with OnnxEngine(path) as engine`.
+    Use it as a context manager, or call `start` and `close`. At the start, models of other backends
+    are passed over, with the reason in the index. Any other model that cannot be served stops the
+    start, as in Triton, except with `model_control="poll"`, where the next change may mend it.
 
     Args:
         repository_path: The model repository.
         device: Where to run. There is no fall-back: what cannot run there is refused.
-        threads: Executions at a time over all models; None: one a CPU available, 2 on CUDA.
-        max_batch_rows: The most rows of one execution, within each model's max_batch_size; None: 16
-            on CPU, the model's own on CUDA.
+        threads: Executions at a time over all models; 0: one a CPU available, 2 on CUDA.
+        max_batch_rows: The most rows of one execution, within each model's max_batch_size; 0:
+            measured for each on CPUs, the model's own on CUDA.
         max_queue_rows: Rows that may wait for one model.
+        model_control: Who loads and unloads after the start: nobody, `load` and `unload`, or what
+            changes in the repository.
+        load_models: With explicit control, what to load at the start; `*` means all.
+        poll_s: With polling, seconds between looks at the repository.
 
     Raises:
         RepositoryError: There is no repository.
@@ -61,193 +75,236 @@ class OnnxEngine:
         repository_path: Path,
         *,
         device: Device = "cpu",
-        threads: int | None = None,
-        max_batch_rows: int | None = None,
+        threads: int = 0,
+        max_batch_rows: int = 0,
         max_queue_rows: int = 2048,
+        model_control: ModelControl = "none",
+        load_models: Sequence[str] = (),
+        poll_s: float = 15.0,
     ) -> None:
         check_device(device)
         self._repository = Repository(repository_path)
-        self._device = device
+        self._control = model_control
+        self._load_models = tuple(load_models)
+        self._poll_s = poll_s
         default_threads = available_cpu_count() if device == "cpu" else _CUDA_THREADS
-        self._threads = threads or default_threads
-        self._max_batch_rows = max_batch_rows or (_CPU_MAX_BATCH_ROWS if device == "cpu" else None)
-        self._max_queue_rows = max_queue_rows
-        self._workers: Workers | None = None
-        self._loaded: dict[str, dict[str, _Loaded]] = {}  # by name, then by version, rising
-        self._changing = asyncio.Lock()
+        self._workers = Workers(threads or default_threads, "facegen-onnx")
+        self._timers = Timers("facegen-timers")
+        loader = Loader(device, max_batch_rows, max_queue_rows, self._workers, self._timers)
+        self._life = ModelLife(loader, self._tell_change)
+        self._stamps: dict[str, Stamp | str] = {}  # of each model when it was last looked at
+        self._poller: Poller | None = None
+        self._callbacks: list[Callable[[], None]] = []
         self._closed = False
 
-    async def start(self) -> Self:
-        """Load and warm up every model of the repository.
+    def start(self) -> Self:
+        """Load and warm up the models that are to serve from the start.
 
         Raises:
-            RepositoryError: A model cannot be served; none is then.
+            ModelNotFoundError: One of `load_models` is not there.
+            RepositoryError: A model cannot be served, or there is none.
             DeviceError: A model does not run on the device.
         """
         try:
-            for name in self._repository.names():
-                await self.load(name)
+            if self._control == "poll":
+                self.poll()
+                self._poller = Poller(self.poll, self._poll_s)
+            else:
+                self._load_first()
         except BaseException:
-            await self.close()
+            self.close()
             raise
         return self
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
+    def __enter__(self) -> Self:
+        return self.start()
 
-    async def __aexit__(
+    def __exit__(
         self,
         error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        self.close()
 
-    async def models(self) -> Sequence[ModelInfo]:
-        """List every version of every model that is ready, by name and version."""
+    def models(self) -> Sequence[ModelInfo]:
+        """List every version of every model that is ready, by name, then version rising."""
         return [
-            loaded.info for name in sorted(self._loaded) for loaded in self._loaded[name].values()
+            served.info for versions in self._life.ready.values() for served in versions.values()
         ]
 
-    async def infer(
-        self, model: str, inputs: Tensors, *, version: str = "", timeout_s: float | None = None
-    ) -> dict[str, Array]:
-        """Run a model on any number of rows; see `Engine.infer`.
+    def model(self, name: str, version: str = "") -> ModelInfo:
+        """Describe a ready model; see `Engine.model`."""
+        served = self._find(name, version)
+        if served is None:
+            raise self._not_found(name, version)
+        return served.info
 
-        Raises:
-            ModelNotFoundError: No such model or version. Never right.
-            InputError: A name, dtype, shape or row count is wrong. Never right.
-            QueueFullError: Too many rows wait. Retry later.
-            DeadlineError: The timeout passed first.
-            EngineClosedError: The engine is shutting down. Retry elsewhere.
-            InferenceError: ONNX Runtime failed on these rows.
-        """
-        loaded = self._find(model, version)
-        rows = _check_inputs(loaded.info, inputs)
-        return await loaded.batcher.submit(inputs, rows, timeout_s=timeout_s)
+    def index(self) -> Sequence[VersionState]:
+        """List every version of every model that the repository has, ready or not, and why."""
+        return self._life.index(self._repository.names())
 
-    async def load(self, model: str) -> None:
-        """Load or reload a model; what serves under its name goes on until the new one is warm.
+    def submit(self, request: InferRequest, done: Done) -> None:
+        """Run a request; see `Engine.submit`."""
+        served = self._find(request.model, request.version)
+        if served is None:
+            done(self._not_found(request.model, request.version))
+            return
+        served.submit(request, partial(self._answered, request, done))
+
+    def load(
+        self, model: str, *, config: str = "", files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load or reload a model; see `Engine.load`.
+
+        An override holds until the model is loaded without one. Its files are all that the model
+        then has; they never lie in the repository.
 
         Raises:
             ModelNotFoundError: The repository has no such model.
-            RepositoryError: It cannot be served.
+            RepositoryError: It cannot be served; what served before still does, `index` tells why.
+            InputError: The configuration or the name of a file is no such thing.
             DeviceError: It does not run on the device.
+            CapabilityError: Models are not loaded on request here.
             EngineClosedError: The engine is shutting down.
         """
-        async with self._changing:
-            if self._closed:
-                raise EngineClosedError
-            versions = self._repository.read(model)
-            sessions = [
-                await asyncio.to_thread(open_session, version, self._device) for version in versions
-            ]
-            if self._workers is None:
-                self._workers = Workers(self._threads, "facegen-onnx")
-            before = self._loaded.get(model, {})
-            self._loaded[model] = {
-                version.info.version: _Loaded(
-                    version.info, self._batcher(version, session, self._workers)
-                )
-                for version, session in zip(versions, sessions, strict=True)
-            }
-            await _close_batchers(before)
-        _LOGGER.info("model ready model=%s versions=%d", model, len(versions))
+        self._need_explicit_control("loaded")
+        if files and not config:
+            raise InputError("config", "is missing; files need a configuration of their own")
+        override = parse_json_config(model, config) if config else None
+        if not files:
+            self._load(self._repository, model, override)
+            return
+        check_model_name(model)
+        with unpacked(model, files) as folder:
+            self._load(Repository(folder), model, override)
 
-    async def unload(self, model: str) -> None:
-        """Stop serving a model; what is queued for it still runs.
+    def unload(self, model: str) -> None:
+        """Stop serving a model; see `Engine.unload`."""
+        self._need_explicit_control("unloaded")
+        if model not in self._life.ready and model not in self._repository.names():
+            raise ModelNotFoundError(model, available=tuple(self._life.ready))
+        self._life.unload(model)
 
-        Raises:
-            ModelNotFoundError: It is not served.
+    def poll(self) -> None:
+        """Load what was added or changed in the repository, unload what was removed.
+
+        A model that cannot be served is told in the index, and tried again once its files change.
         """
-        async with self._changing:
-            if model not in self._loaded:
-                raise ModelNotFoundError(model, available=sorted(self._loaded))
-            await _close_batchers(self._loaded.pop(model))
-        _LOGGER.info("model unloaded model=%s", model)
+        names = self._repository.names()
+        for name in self._stamps.keys() - set(names):
+            del self._stamps[name]
+            self._life.forget(name)
+        for name in names:
+            try:
+                stamp: Stamp | str = self._repository.stamp(name)
+            except FacegenError as error:
+                stamp = str(error)
+            if stamp != self._stamps.get(name):
+                self._stamps[name] = stamp
+                self._try_load(name)
 
-    async def close(self) -> None:
-        """Finish what is queued, refuse what comes, free the models; again is no harm."""
-        self._closed = True
-        async with self._changing:
-            await asyncio.gather(*(_close_batchers(loaded) for loaded in self._loaded.values()))
-            self._loaded = {}
-            if self._workers is not None:
-                await asyncio.to_thread(self._workers.close)
-                self._workers = None
+    def statistics(self, model: str = "", version: str = "") -> Sequence[ModelStatistics]:
+        """Tell what ready models did; see `Engine.statistics`."""
+        found = [
+            served.statistics()
+            for name, versions in self._life.ready.items()
+            for number, served in versions.items()
+            if model in ("", name) and version in ("", number)
+        ]
+        if model and not found:
+            raise self._not_found(model, version)
+        return found
 
-    def batch_sizes(self) -> Mapping[tuple[str, str], Mapping[int, int]]:
-        """How many executions had how many rows, by model and version."""
-        return {
-            (name, version): loaded.batcher.batch_sizes()
-            for name, versions in self._loaded.items()
-            for version, loaded in versions.items()
-        }
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, after the models that are ready have changed."""
+        self._callbacks.append(callback)
 
-    def _find(self, model: str, version: str) -> _Loaded:
+    def close(self) -> None:
+        """Finish what is queued, refuse what comes, free the models; again is no harm. Blocks."""
+        already_closed, self._closed = self._closed, True
+        if already_closed:
+            return
+        if self._poller is not None:
+            self._poller.close()
+        self._life.close()
+        self._workers.close()
+        self._timers.close()
+
+    def _find(self, name: str, version: str) -> ServedVersion | None:
+        if self._closed:
+            return None
+        versions = self._life.ready.get(name)
+        if versions:
+            if not version:
+                return next(reversed(versions.values()))
+            if version in versions:
+                return versions[version]
+        return self._life.retiring.get((name, version))
+
+    def _not_found(self, name: str, version: str) -> FacegenError:
+        if self._closed:
+            return EngineClosedError()
+        ready = self._life.ready
+        if name not in ready:
+            return ModelNotFoundError(name, version, available=tuple(ready))
+        return ModelNotFoundError(name, version, available=[f"{name} {v}" for v in ready[name]])
+
+    def _answered(
+        self, request: InferRequest, done: Done, answer: dict[str, Array] | FacegenError
+    ) -> None:
+        """Pass an answer on, unless the request met a version that was just replaced."""
+        if type(answer) is EngineClosedError and not self._closed:
+            self.submit(request, done)
+        else:
+            done(answer)
+
+    def _load_first(self) -> None:
+        names = self._repository.names()
+        if self._control == "explicit":
+            self._load_chosen(names)
+            return
+        for name in names:
+            self._try_load(name, strict=True)
+        if not self._life.ready:
+            raise RepositoryError(
+                self._repository.path,
+                "holds no model that runs here" if names else "holds no models",
+                "make one with `facegen export RUN --to FOLDER`",
+            )
+
+    def _load_chosen(self, names: Sequence[str]) -> None:
+        for name in self._load_models:
+            if name == "*":
+                for every in names:
+                    self._try_load(every, strict=True)
+            else:
+                self._load(self._repository, name)
+
+    def _try_load(self, name: str, *, strict: bool = False) -> None:
+        """Load a model as far as it can be; the index tells what came of it."""
+        try:
+            self._load(self._repository, name)
+        except BackendError:
+            return
+        except FacegenError:
+            if strict:
+                raise
+
+    def _load(self, repository: Repository, name: str, config: Any = None) -> None:
+        if repository is self._repository and name not in repository.names():
+            raise ModelNotFoundError(name, available=tuple(self._life.ready))
+        self._life.load(name, lambda: repository.read(name, config))
+
+    def _need_explicit_control(self, done: str) -> None:
         if self._closed:
             raise EngineClosedError
-        versions = self._loaded.get(model)
-        if versions is None:
-            raise ModelNotFoundError(model, version, available=sorted(self._loaded))
-        if not version:
-            return next(reversed(versions.values()))
-        if version not in versions:
-            available = [f"{model} {number}" for number in versions]
-            raise ModelNotFoundError(model, version, available=available)
-        return versions[version]
-
-    def _batcher(self, model: RepositoryModel, session: Session, workers: Workers) -> Batcher:
-        max_batch_rows = model.info.max_batch_size
-        if self._max_batch_rows is not None:
-            max_batch_rows = min(max_batch_rows, self._max_batch_rows)
-        return Batcher(
-            model.info.name,
-            session.run,
-            workers=workers,
-            settings=BatcherSettings(
-                max_batch_rows=max_batch_rows,
-                concurrency=min(self._threads, model.instance_count or self._threads),
-                max_queue_rows=self._max_queue_rows,
-                max_queue_delay_s=model.max_queue_delay_s,
-                turn_rows=max(32, max_batch_rows),
-                min_share_rows=_CPU_MIN_SHARE_ROWS if self._device == "cpu" else max_batch_rows,
-                bucketed=self._device == "cuda",
-            ),
-        )
-
-
-async def _close_batchers(versions: Mapping[str, _Loaded]) -> None:
-    await asyncio.gather(*(loaded.batcher.close() for loaded in versions.values()))
-
-
-def _check_inputs(info: ModelInfo, inputs: Tensors) -> int:
-    """Check names, dtypes and shapes, and count the rows. Values are the edge's to check."""
-    names = [tensor.name for tensor in info.inputs]
-    if inputs.keys() != set(names):
-        raise InputError(
-            "inputs", f'{sorted(inputs)} given, model "{info.name}" takes {sorted(names)}'
-        )
-    rows = -1
-    for tensor in info.inputs:
-        array = inputs[tensor.name]
-        if array.dtype != tensor.dtype:
-            raise InputError(
-                tensor.name, f'is {array.dtype}, model "{info.name}" takes {tensor.dtype}'
+        if self._control != "explicit":
+            raise CapabilityError(
+                f"models are not {done} on request with --model-control {self._control}",
+                "start the server with --model-control explicit",
             )
-        shape = array.shape
-        if len(shape) != len(tensor.shape) + 1 or any(
-            wanted not in (-1, size) for size, wanted in zip(shape[1:], tensor.shape, strict=True)
-        ):
-            raise InputError(
-                tensor.name,
-                f'has shape {shape}, model "{info.name}" takes {("rows", *tensor.shape)}',
-            )
-        if rows not in (-1, shape[0]):
-            raise InputError(
-                tensor.name, f"has {shape[0]} rows, the other inputs {rows}; give all the same"
-            )
-        rows = shape[0]
-    if rows < 1:
-        raise InputError(names[0], "has no rows; give at least 1")
-    return rows
+
+    def _tell_change(self) -> None:
+        for callback in tuple(self._callbacks):
+            callback()

@@ -1,53 +1,34 @@
-"""ONNX Runtime sessions: made strictly, checked against config.pbtxt, warmed up."""
+"""ONNX Runtime sessions: made strictly, and run with numpy arrays of every type that it has."""
 
-from collections.abc import Mapping
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 
-from facegen.serving.engine import Array, TensorSpec
+from facegen.serving.engine import Array
 from facegen.serving.errors import DeviceError, RepositoryError
-from facegen.serving.onnx.model_config import RepositoryModel
+from facegen.serving.onnx.description import ModelDescription, TensorPlan
 
-__all__ = ["Device", "Session", "check_device", "open_session"]
+__all__ = ["Device", "Session", "check_device", "open_runtime"]
 
 Device = Literal["cpu", "cuda"]
 
-_PROVIDERS: Mapping[Device, tuple[str, dict[str, str]]] = {
+_PROVIDERS: dict[Device, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     # The default, EXHAUSTIVE, searches again for every new batch size: seconds each.
     "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
 }
-_ONNX_TYPES: Mapping[str, np.dtype[Any]] = {
-    "tensor(bool)": np.dtype(np.bool_),
-    "tensor(uint8)": np.dtype(np.uint8),
-    "tensor(int32)": np.dtype(np.int32),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(float)": np.dtype(np.float32),
+_OPTIMIZATION_LEVELS = {
+    -1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
-
-
-class Session:
-    """A graph ready to run; safe to call from several threads at once.
-
-    Args:
-        model: Where it comes from.
-        session: ONNX Runtime's.
-    """
-
-    def __init__(self, model: RepositoryModel, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
-        self._outputs = [output.name for output in model.info.outputs]
-
-    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Run the graph on one batch.
-
-        Raises:
-            Exception: Whatever ONNX Runtime raises; its errors share no other root.
-        """
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 
 
 def check_device(device: Device) -> None:
@@ -68,29 +49,34 @@ def check_device(device: Device) -> None:
         onnxruntime.preload_dlls()  # CUDA and cuDNN from the wheels that serve-gpu brings
 
 
-def open_session(model: RepositoryModel, device: Device) -> Session:
-    """Make a session on a device, check it, and run the model's warm-up.
+def open_runtime(
+    path: Path, graph: bytes, config: Any, device: Device
+) -> onnxruntime.InferenceSession:
+    """Load a graph on a device.
 
-    One intra-op thread a call: several calls at a time use several CPUs better than one call with
-    several threads does, and the results of a row depend on no thread count.
+    One intra-op thread a call, unless the configuration says otherwise: several calls at a time use
+    several CPUs better than one call with several threads does, and the results of a row depend on
+    no thread count.
+
+    Args:
+        path: Its file; tensors kept outside the graph are read beside it.
+        graph: What the file holds.
+        config: The `ModelConfig`, for the parameters of Triton's ONNX Runtime backend.
+        device: Where to run.
 
     Raises:
         DeviceError: ONNX Runtime fell back to another device.
-        RepositoryError: The graph is not what config.pbtxt says, or fails its warm-up.
+        RepositoryError: It is no graph, or one that does not run here.
     """
-    graph = model.read_graph()
+    options = _options(path, config)
     provider, provider_options = _PROVIDERS[device]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
         runtime = onnxruntime.InferenceSession(
             graph, options, providers=[(provider, provider_options)]
         )
     except Exception as error:  # ONNX Runtime's errors share no other root
         raise RepositoryError(
-            model.graph, f"ONNX Runtime cannot load it: {error}", "export the model again"
+            path, f"ONNX Runtime cannot load it: {error}", "export the model again"
         ) from error
     if provider not in runtime.get_providers():
         raise DeviceError(
@@ -100,64 +86,140 @@ def open_session(model: RepositoryModel, device: Device) -> Session:
             "check the driver and the CUDA and cuDNN libraries, or use --device cpu",
         )
     runtime.disable_fallback()
-    _check_tensors(model, "input", runtime.get_inputs(), model.info.inputs)
-    _check_tensors(model, "output", runtime.get_outputs(), model.info.outputs)
-    session = Session(model, runtime)
-    _warm_up(model, session)
-    return session
+    return runtime
 
 
-def _check_tensors(
-    model: RepositoryModel, role: str, actual: list[Any], declared: tuple[TensorSpec, ...]
-) -> None:
-    """Compare names, types and shapes; every input must be declared, outputs may be left out."""
-    by_name = {tensor.name: tensor for tensor in actual}
-    wanted = {tensor.name for tensor in declared}
-    if not wanted <= by_name.keys() or (role == "input" and wanted != by_name.keys()):
-        raise RepositoryError(
-            model.graph,
-            f"its {role}s are {sorted(by_name)}, config.pbtxt says {sorted(wanted)}",
-            "export the model again",
-        )
-    for tensor in declared:
-        found = by_name[tensor.name]
-        shape = tuple(found.shape)
-        if _ONNX_TYPES.get(found.type) != tensor.dtype or not _shape_fits(shape, tensor.shape):
-            raise RepositoryError(
-                model.graph,
-                f'{role} "{tensor.name}" is {found.type} {shape}, config.pbtxt says '
-                f"{tensor.dtype} {('batch', *tensor.shape)}",
-                "export the model again",
-            )
-
-
-def _shape_fits(actual: tuple[int | str | None, ...], declared: tuple[int, ...]) -> bool:
-    """Whether the batch axis is free and no other axis contradicts config.pbtxt."""
-    if not actual:  # the graph declares no shape
-        return True
-    return (
-        len(actual) == len(declared) + 1
-        and not isinstance(actual[0], int)
-        and all(
-            not isinstance(size, int) or size == wanted
-            for size, wanted in zip(actual[1:], declared, strict=True)
-        )
+def _options(path: Path, config: Any) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _parameter(path, config, "intra_op_thread_count") or 1
+    options.inter_op_num_threads = _parameter(path, config, "inter_op_thread_count") or 1
+    if _parameter(path, config, "execution_mode"):
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    # Patterns are kept for every shape that ever came, and gain no speed here.
+    options.enable_mem_pattern = _parameter(path, config, "enable_mem_pattern") == 1
+    options.enable_cpu_mem_arena = _parameter(path, config, "enable_mem_arena") != 0
+    level = _OPTIMIZATION_LEVELS.get(config.optimization.graph.level)
+    if level is not None:
+        options.graph_optimization_level = level
+    options.log_severity_level = 3
+    # Without a folder ONNX Runtime looks for them where the process was started.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(path.parent)
     )
+    return options
 
 
-def _warm_up(model: RepositoryModel, session: Session) -> None:
-    generator = np.random.default_rng(0)
-    for sample in model.warmup:
-        inputs = {}
-        for tensor in model.info.inputs:
-            shape = (sample.rows, *(max(1, size) for size in tensor.shape))
-            random = tensor.name in sample.random_inputs
-            values = generator.random(shape) if random else np.zeros(shape)
-            inputs[tensor.name] = values.astype(tensor.dtype)
-        try:
-            for _ in range(sample.count):
-                session.run(inputs)
-        except Exception as error:  # ONNX Runtime's errors share no other root
-            raise RepositoryError(
-                model.graph, f"it fails its warm-up: {error}", "export the model again"
-            ) from error
+def _parameter(path: Path, config: Any, key: str) -> int | None:
+    """A whole number from the parameters of Triton's ONNX Runtime backend; None: not given."""
+    text = config.parameters[key].string_value if key in config.parameters else ""
+    if text and not (text.isascii() and text.isdigit()):
+        raise RepositoryError(path, f'its parameter {key} is "{text}"', "give a whole number")
+    return int(text) if text else None
+
+
+class Session:
+    """A graph ready to run; safe to call from several threads at once.
+
+    Strings are bytes outside and text inside: ONNX's are UTF-8.
+
+    Args:
+        model: What it takes and gives.
+        runtime: ONNX Runtime's session.
+    """
+
+    def __init__(self, model: ModelDescription, runtime: onnxruntime.InferenceSession) -> None:
+        self._runtime: onnxruntime.InferenceSession | None = runtime
+        self._batches = model.info.max_batch_size > 0
+        self._outputs = [plan.spec.name for plan in model.outputs]
+        tensors = (*model.inputs, *model.outputs)
+        self._has_bfloat16 = any(plan.spec.dtype == _BFLOAT16 for plan in tensors)
+        self._reshaped_inputs = [plan for plan in model.inputs if plan.graph_shape is not None]
+        self._reshaped_outputs = [plan for plan in model.outputs if plan.graph_shape is not None]
+        self._text_outputs = [p.spec.name for p in model.outputs if p.spec.dtype == object]
+
+    def run(self, inputs: dict[str, Array], outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+        """Run the graph on one batch.
+
+        Args:
+            inputs: By name, as callers give them, but text for BYTES.
+            outputs: Those wanted; empty means all.
+
+        Raises:
+            Exception: Whatever ONNX Runtime raises; its errors share no other root.
+        """
+        runtime = self._runtime
+        assert runtime is not None, "a closed session is not run"
+        names: Sequence[str] = outputs or self._outputs
+        if self._reshaped_inputs:
+            inputs = dict(inputs)
+            for plan in self._reshaped_inputs:
+                if plan.spec.name in inputs:
+                    inputs[plan.spec.name] = self._to_graph(plan, inputs[plan.spec.name])
+        if self._has_bfloat16:
+            values = _run_values(runtime, inputs, names)
+        else:
+            values = runtime.run(names, inputs)
+        answer: dict[str, Array] = dict(zip(names, values, strict=True))
+        if self._reshaped_outputs or self._text_outputs:
+            self._finish(answer)
+        return answer
+
+    def close(self) -> None:
+        """Free the graph, whoever still holds this object."""
+        self._runtime = None
+
+    def _finish(self, answer: dict[str, Array]) -> None:
+        for plan in self._reshaped_outputs:
+            if plan.spec.name in answer:
+                answer[plan.spec.name] = self._to_caller(plan, answer[plan.spec.name])
+        for name in self._text_outputs:
+            if name in answer:
+                answer[name] = _encoded(answer[name])
+
+    def _to_graph(self, plan: TensorPlan, array: Array) -> Array:
+        assert plan.graph_shape is not None
+        outside = (-1, *plan.spec.shape) if self._batches else plan.spec.shape
+        return array.reshape(_mapped(array.shape, outside, plan.graph_shape))
+
+    def _to_caller(self, plan: TensorPlan, array: Array) -> Array:
+        assert plan.graph_shape is not None
+        outside = (-1, *plan.spec.shape) if self._batches else plan.spec.shape
+        return array.reshape(_mapped(array.shape, plan.graph_shape, outside))
+
+
+def _mapped(
+    shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Put the sizes that the free axes of `before` have in `shape` into those of `after`."""
+    free = iter(size for size, wanted in zip(shape, before, strict=True) if wanted == -1)
+    return tuple(next(free) if size == -1 else size for size in after)
+
+
+def _encoded(texts: Array) -> Array:
+    encoded = np.empty(texts.size, object)
+    encoded[:] = [text.encode() for text in texts.flat]
+    return encoded.reshape(texts.shape)
+
+
+def _run_values(
+    runtime: onnxruntime.InferenceSession, inputs: dict[str, Array], names: Sequence[str]
+) -> list[Array]:
+    """Run with ONNX Runtime's own values, as bfloat16, which numpy does not have, needs."""
+    values = {name: _to_value(array) for name, array in inputs.items()}
+    return [_from_value(value) for value in runtime.run_with_ort_values(names, values)]
+
+
+def _to_value(array: Array) -> onnxruntime.OrtValue:
+    if array.dtype != _BFLOAT16:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    bits = np.ascontiguousarray(array).view(np.uint16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_BFLOAT16)
+
+
+def _from_value(value: onnxruntime.OrtValue) -> Array:
+    if value.element_type() != _ONNX_BFLOAT16:
+        array: Array = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    bits = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape)))
+    return np.frombuffer(bits, _BFLOAT16).reshape(shape)
