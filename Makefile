@@ -8,12 +8,12 @@ FAMILIES := celeba-vae celeba-ae
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check install protos format train bench help
+.PHONY: demo test check install peers triton protos format train bench help
 
 demo: $(VENV)/serve.stamp  ## Serve the bundled models and draw faces into out/ (PHOTO=me.jpg for your own)
 	@clients/demo.sh $(PHOTO)
 
-test: install check  ## Set up everything, then check it
+test: install triton check  ## Set up everything, then check it
 
 check:  ## Style, types, contracts and tests, without the set-up
 	ruff format --check --quiet .
@@ -26,6 +26,11 @@ check:  ## Style, types, contracts and tests, without the set-up
 	pytest
 
 install: $(VENV)/dev.stamp  ## Editable install with every extra (PyTorch too)
+
+peers: $(VENV)-triton/peer.stamp $(VENV)-mlserver/peer.stamp  ## What we are raced against: NVIDIA Triton, MLServer
+
+triton: install
+	@$(MAKE) --no-print-directory $(VENV)-triton/peer.stamp || echo 'no Triton here: its tests are skipped' >&2
 
 protos: install  ## Regenerate the Python code of the protos
 	buf format --write protos
@@ -58,4 +63,12 @@ $(BIN)/uv:
 
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/uv
 	uv pip install --quiet --python $(BIN)/python --editable '.[$*]'
+	touch $@
+
+# Peers want other versions of our dependencies: each has an environment of its own.
+$(VENV)-triton/peer.stamp: PEER := nvidia-pytriton==0.7.0 onnxruntime 'numpy<2'
+$(VENV)-mlserver/peer.stamp: PEER := mlserver==1.7.1 onnxruntime
+$(VENV)-%/peer.stamp: | $(BIN)/uv
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-$*
+	uv pip install --quiet --python $(VENV)-$*/bin/python $(PEER)
 	touch $@

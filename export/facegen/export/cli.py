@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Weights", "export"]
+__all__ = ["Backend", "Weights", "export"]
 
 
 class Weights(StrEnum):
@@ -16,8 +16,21 @@ class Weights(StrEnum):
     FLOAT32 = "float32"
 
 
+class Backend(StrEnum):
+    """What runs the graphs in Triton; facegen's server reads what is for ONNX Runtime."""
+
+    ONNXRUNTIME = "onnxruntime"
+    PYTHON = "python"
+
+
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A finished run folder; or a model repository, to copy for another "
+            "--triton-backend, which is then the only other option that counts."
+        ),
+    ],
     to: Annotated[Path, typer.Option(help="The model repository; made if it is not there.")] = Path(
         "models"
     ),
@@ -51,6 +64,12 @@ def export(
     max_queue_delay_us: Annotated[
         int, typer.Option(help="Microseconds a server waits for rows that fill a batch.", min=0)
     ] = 0,
+    triton_backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Triton's backend that runs the graphs; python is for a Triton without the other."
+        ),
+    ] = Backend.ONNXRUNTIME,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Export a run to a model repository: checked ONNX graphs, their config.pbtxt and a card."""
@@ -59,16 +78,23 @@ def export(
     from rich.console import Console
 
     from facegen.export.config import BatchingOptions
+    from facegen.export.conversion import convert_repository, is_repository
     from facegen.export.exporter import ExportOptions, export_run
     from facegen.export.report import report_json, report_table
     from facegen.export.selection import Measurement
 
+    if is_repository(run):
+        folders = convert_repository(run, to, backend=triton_backend.value)
+        written = [str(folder) for folder in folders]
+        typer.echo(json.dumps({"written": written}) if as_json else "\n".join(written))
+        return
     options = ExportOptions(
         encoder_storage=(weights or Weights.FLOAT16).value,
         decoder_storage=(weights or Weights.FLOAT32).value,
         picture_count=pictures,
         measurement=Measurement(repetitions=repetitions),
         batching=BatchingOptions(max_batch_size, max_queue_delay_us),
+        triton_backend=triton_backend.value,
     )
     with Console(stderr=True).status(f"exporting {run}"):
         report = export_run(run, to, family=family, version=version, data=data, options=options)

@@ -11,6 +11,7 @@ from facegen.export.card import family_card
 from facegen.export.config import BatchingOptions, FamilyFacts
 from facegen.export.datasets import dataset_terms
 from facegen.export.errors import OptionError, RunError
+from facegen.export.flavour import TritonBackend
 from facegen.export.half_storage import Storage
 from facegen.export.picture import SampleSheet, draw_samples, to_png
 from facegen.export.plans import GraphPlan, Reference, plan_decoder, plan_encoder, plan_priors
@@ -37,6 +38,8 @@ class ExportOptions:
         picture_count: Rows to check with, made from as many real validation pictures as there are.
         measurement: How to time the forms of a graph.
         batching: What config.pbtxt says of batching.
+        triton_backend: The backend of Triton that shall run the graphs; facegen's server reads what
+            is written for `onnxruntime`.
     """
 
     encoder_storage: Storage = "float16"
@@ -44,6 +47,7 @@ class ExportOptions:
     picture_count: int = 64
     measurement: Measurement = field(default_factory=Measurement)
     batching: BatchingOptions = field(default_factory=BatchingOptions)
+    triton_backend: TritonBackend = "onnxruntime"
 
 
 def export_run(
@@ -103,6 +107,7 @@ def export_run(
         facts,
         version=version,
         batching=options.batching,
+        backend=options.triton_backend,
         files={
             f"{family}.png": _sample_picture(run, trials, family),
             f"{family}.md": family_card(run, facts, version=version, graphs=reports).encode(),

@@ -23,8 +23,9 @@ from facegen.export.config import (
     to_text,
 )
 from facegen.export.errors import OptionError, RepositoryConflictError
+from facegen.export.flavour import TritonBackend, backend_files, set_backend
 
-__all__ = ["StagedModel", "publish"]
+__all__ = ["StagedModel", "publish", "put_in_place"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -52,6 +53,7 @@ def publish(
     version: int,
     batching: BatchingOptions,
     files: Mapping[str, bytes],
+    backend: TritonBackend = "onnxruntime",
 ) -> tuple[Path, ...]:
     """Write a version of a family.
 
@@ -66,6 +68,7 @@ def publish(
         version: The version to write; the same version is replaced.
         batching: How a server may batch.
         files: Contents by file name, put beside the models' folders.
+        backend: The backend of Triton that shall run them.
 
     Returns:
         The paths written.
@@ -92,11 +95,12 @@ def publish(
                 facts=facts,
                 version=version,
                 batching=batching,
+                backend=backend,
             )
         for file, content in files.items():
             _write(staging / file, content)
         for name in names:
-            _put_in_place(staging / name, repository / name)
+            put_in_place(staging / name, repository / name)
             written.append(repository / name / str(version) / "model.onnx")
         for file in files:
             (staging / file).replace(repository / file)
@@ -115,6 +119,7 @@ def _stage(
     facts: FamilyFacts,
     version: int,
     batching: BatchingOptions,
+    backend: TritonBackend,
 ) -> None:
     """Build a model's folder beside the existing one, with its other versions."""
     others = sorted(int(p.name) for p in existing.glob("*/") if p.name.isdecimal())
@@ -124,9 +129,14 @@ def _stage(
     config = model_config(staged.model, facts, role=staged.role, hashes=hashes, batching=batching)
     if others and (existing / "config.pbtxt").is_file():
         config = _merge(existing, config, version=version, others=others)
+    set_backend(config, backend)
     _write(target / str(version) / "model.onnx", graph)
     for other in others:
-        shutil.copytree(existing / str(other), target / str(other))
+        ignored = shutil.ignore_patterns("model.py", "__pycache__")
+        shutil.copytree(existing / str(other), target / str(other), ignore=ignored)
+    for name, content in backend_files(backend).items():
+        for each in (version, *others):
+            _write(target / str(each) / name, content)
     _write(target / "config.pbtxt", to_text(config).encode())
     _sync_folder(target)
 
@@ -183,7 +193,7 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put_in_place(staged: Path, target: Path) -> None:
+def put_in_place(staged: Path, target: Path) -> None:
     """Move a folder to a place that another folder may hold; that one goes to the staged path."""
     if not target.exists():
         staged.rename(target)
