@@ -117,4 +117,4 @@ def _answer(request: Request, answer: _Answer) -> None:
     try:
         request.done(answer)
     except Exception:  # the caller's code: it must not harm the other callers
-        _LOGGER.exception("answering failed request_id=%s", request.context.request_id)
+        _LOGGER.exception("answering failed request=%s", request.context.request_id)

@@ -54,6 +54,9 @@ class Timers:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a time of `time.monotonic()`, from the timers' thread; must be quick."""
         timer = Timer(self, callback)
