@@ -1,0 +1,1 @@
+"""`facegen doctor`: what this machine has for serving, its speed, and what is wrong with it."""
