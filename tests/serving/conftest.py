@@ -119,7 +119,7 @@ class ServerProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            if found := re.search(r"serving \d+ famil\w+ on (\S+)$", line):
+            if found := re.search(r" serving .+ on (\S+)$", line):
                 self.address = found[1]
                 break
         # The pipe must not fill up, or the server would wait for ever.
@@ -145,6 +145,18 @@ class ServerProcess:
 
 
 StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="session")
+def double_graph() -> bytes:
+    """A graph that doubles `x` (B, 4) to `y`."""
+    return _linear_graph(np.eye(4, dtype=np.float32) * np.float32(2))
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., ServerProcess]:
+    """What makes a server of a repository, with flags, to be used as a context manager."""
+    return _serve
 
 
 @pytest.fixture

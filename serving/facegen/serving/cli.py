@@ -1,83 +1,97 @@
-"""The command `facegen serve`."""
+"""The command `facegen serve`: a flag for each field of `ServerConfig`, which defines them all."""
 
-import logging
-import sys
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from facegen.serving.config import ServerConfig
 
 __all__ = ["serve"]
 
+# The panels of --help, by the field that each begins with.
+_PANELS = {
+    "engine": "Models",
+    "address": "Connections",
+    "max_images": "Limits",
+    "tls_certificate": "Security",
+    "metrics_address": "Telemetry",
+    "drain_delay_s": "Life",
+}
 
-def serve(
-    engine: Annotated[
-        str, typer.Option(help="What runs the models: onnx:FOLDER, a model repository.")
-    ] = "onnx:models",
-    device: Annotated[
-        Literal["cpu", "cuda"], typer.Option(help="Where they run; never replaced by another.")
-    ] = "cpu",
-    address: Annotated[
-        str, typer.Option(help="Host and port to listen on; port 0 takes a free one.")
-    ] = "127.0.0.1:50051",
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads that run models; 0 is one for each CPU available.")
-    ] = 0,
-    default_family: Annotated[
-        str,
-        typer.Option(help="The family of requests that name none. [default: first VAE by name]"),
-    ] = "",
-    max_images: Annotated[
-        int, typer.Option(min=1, help="The most pictures of a request, except of streams.")
-    ] = 256,
-    max_picture_pixels: Annotated[
-        int, typer.Option(min=1, help="The most pixels of an uploaded picture.")
-    ] = 50_000_000,
-    max_message_bytes: Annotated[
-        int, typer.Option(min=1024, help="The most bytes of a request or response.")
-    ] = 64 * 1024 * 1024,
-    max_concurrent_calls: Annotated[
-        int, typer.Option(min=1, help="The most calls answered at a time; more are refused.")
-    ] = 1000,
-    max_queue_rows: Annotated[
-        int, typer.Option(min=1, help="The most rows that wait for a model; more are refused.")
-    ] = 2048,
-    drain_delay_s: Annotated[
-        float, typer.Option(min=0, help="Seconds after SIGTERM in which calls are still taken.")
-    ] = 0.0,
-    drain_timeout_s: Annotated[
-        float, typer.Option(min=0, help="Seconds after that in which calls begun are answered.")
-    ] = 30.0,
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        typer.Option(help="The least severe events logged."),
-    ] = "info",
-) -> None:
+
+def serve(**flags: Any) -> None:
     """Serve a model repository over gRPC until SIGTERM."""
-    import asyncio
+    from facegen.serving.process import run_server
+    from facegen.serving.telemetry.logs import configure_logging
 
-    from facegen.serving.config import ServerConfig
-    from facegen.serving.server import run_server
+    config = _config(flags)
+    configure_logging(config.log_level, config.log_format)
+    run_server(config)
 
-    config = ServerConfig(
-        engine=engine,
-        device=device,
-        address=address,
-        threads=threads,
-        default_family=default_family,
-        max_images=max_images,
-        max_picture_pixels=max_picture_pixels,
-        max_message_bytes=max_message_bytes,
-        max_concurrent_calls=max_concurrent_calls,
-        max_queue_rows=max_queue_rows,
-        drain_delay_s=drain_delay_s,
-        drain_timeout_s=drain_timeout_s,
-        log_level=log_level,
+
+def _config(flags: dict[str, Any]) -> ServerConfig:
+    try:
+        return ServerConfig.model_validate(flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = f"'--{str(first['loc'][0]).replace('_', '-')}'"
+        raise typer.BadParameter(first["msg"], param_hint=flag) from error
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """Give each field as a keyword argument that typer makes a flag of."""
+    panel = ""
+    for name, field in ServerConfig.model_fields.items():
+        panel = _PANELS.get(name, panel)
+        annotation, default = field.annotation, field.default
+        if isinstance(default, tuple):
+            annotation, default = list[str], list(default)
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[annotation, _option(name, field, panel)],
+        )
+
+
+def _option(name: str, field: FieldInfo, panel: str) -> Any:
+    # Without its name spelled out, typer would add --no-… to a flag; without a short metavar, 80
+    # columns would not hold the variables' names. The limits are pydantic's.
+    return typer.Option(
+        f"--{name.replace('_', '-')}",
+        metavar=_metavar(name, field),
+        help=_help(field),
+        rich_help_panel=panel,
     )
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=config.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    status = asyncio.run(run_server(config))
-    if status:
-        raise typer.Exit(status)
+
+
+def _help(field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split())
+    if choices := _choices(field):
+        return f"{text} One of {', '.join(choices)}."
+    for limit in field.metadata:
+        if least := getattr(limit, "ge", 0):
+            return f"{text} At least {least}."
+        if getattr(limit, "gt", None) is not None:
+            return f"{text} More than {limit.gt}."
+    return text
+
+
+def _metavar(name: str, field: FieldInfo) -> str | None:
+    if field.annotation in (int, float):
+        return "S" if name.endswith("_s") else "N"
+    if field.annotation == Path | None:
+        return "FILE"
+    return "NAME" if _choices(field) else None
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+serve.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]

@@ -38,7 +38,8 @@ class ServerConfig(BaseModel):
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """The most bytes of one request or response."""
     max_concurrent_calls: int = Field(default=1000, ge=1)
-    """The most calls answered at a time, health watches included; more get RESOURCE_EXHAUSTED."""
+    """The most calls answered at a time, and of health watches as many again; more get
+    RESOURCE_EXHAUSTED. Probes are always answered."""
     max_connection_streams: int = Field(default=1000, ge=1)
     """The most calls under way on one connection; its client holds back more."""
     keepalive_s: float = Field(default=60.0, gt=0)

@@ -1,42 +1,52 @@
-"""The server: wiring, health, reflection, start and drain."""
+"""The server: what it is made of, and how it starts, drains and ends."""
 
-import asyncio
-import contextlib
 import logging
-import signal
-from collections.abc import Coroutine
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_status import rpc_status
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
-from facegen.serving.rpc.calls import Calls
+from facegen.serving.call_context import CallContext
 from facegen.serving.config import ServerConfig
-from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.engine import Engine
 from facegen.serving.engines import open_engine
-from facegen.serving.errors import ServerError
+from facegen.serving.errors import EngineClosedError, RateLimitError, ServerError
 from facegen.serving.faces.face_service import FaceService
-from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.faces.model_service import ModelService
 from facegen.serving.faces.pipelines import Pipelines
 from facegen.serving.faces.service_state import ServiceState
+from facegen.serving.imaging import ImagingPool, PictureLimits
+from facegen.serving.kserve.service import KserveService
+from facegen.serving.onnx.cpus import available_cpu_count
+from facegen.serving.rpc.calls import Calls, streams
+from facegen.serving.rpc.deferred import CallExecutor
+from facegen.serving.rpc.health import Health
+from facegen.serving.rpc.status import status_of
+from facegen.serving.security.gate import Gate
+from facegen.serving.security.tls import server_credentials
+from facegen.serving.telemetry.telemetry import Telemetry
 from facegen.v1 import face_service_pb2, model_service_pb2
 from facegen.v1.face_service_pb2_grpc import add_FaceServiceServicer_to_server
 from facegen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
-__all__ = ["Server", "run_server"]
+__all__ = ["Server"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_SERVICES = (
-    face_service_pb2.DESCRIPTOR.services_by_name["FaceService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+_SERVICES = tuple(
+    service.full_name
+    for file in (face_service_pb2, model_service_pb2, service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
 )
-# A method returns before its answer is sent.
-_LAST_ANSWER_S = 0.5
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+# Calls in flight leave within milliseconds: a client that comes back so soon finds room.
+_RETRY_S = 0.1
 
 
 class Server:
@@ -44,156 +54,207 @@ class Server:
 
     Args:
         config: Its configuration.
+
+    Raises:
+        ServerError: Tokens or certificates cannot be used.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._health = health.aio.HealthServicer()
-        self._calls = Calls()
-        imaging = ImagingPool(
-            config.threads or available_cpu_count(),
-            PictureLimits(max_pixels=config.max_picture_pixels),
+        self._credentials = server_credentials(config)
+        self._telemetry = Telemetry(config)
+        self._calls = Calls(Gate(config), self._telemetry.observer)
+        self._calls.starting, self._calls.ready = True, False
+        self._health = Health(self._calls, max_watches=config.max_concurrent_calls)
+        self._faces = ServiceState(
+            self._calls,
+            _imaging(config),
+            max_images=config.max_images,
+            default_family=config.default_family,
         )
-        self._state = ServiceState(self._calls, imaging, max_images=config.max_images)
+        self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None
-        self._server = grpc.aio.server(
-            options=_channel_options(config), maximum_concurrent_rpcs=config.max_concurrent_calls
+        self._reporting = threading.Lock()
+        executor = CallExecutor(config.max_concurrent_calls, _refusal(config))
+        self._server = grpc.server(
+            executor,
+            options=_channel_options(config),
+            maximum_concurrent_rpcs=executor.maximum_concurrent_rpcs,
         )
         self.address = config.address
 
-    async def listen(self) -> None:
-        """Take the port and report NOT_SERVING; from now on `address` tells the real port.
+    def listen(self) -> None:
+        """Take the port and report not serving; from now on `address` tells the real port.
 
         Raises:
-            ServerError: The address is taken or wrong.
+            ServerError: An address is taken or wrong.
         """
+        self._add_services()
         self.address = self._bind()
-        for service in ("", *_SERVICES):
-            await self._health.set(service, _NOT_SERVING)
-        await self._server.start()
+        self._telemetry.start()
+        self._health.update(dict.fromkeys(("", *_SERVICES), False))
+        self._server.start()
 
-    async def load(self) -> None:
-        """Load and warm up the models, then report SERVING.
+    def load(self) -> None:
+        """Load and warm up the models, then report serving. Blocks.
 
         Raises:
-            ServerError: There is nothing to serve.
+            ServerError: There is nothing to serve as configured.
             RepositoryError: The model repository cannot be served.
             DeviceError: The device is not there.
         """
-        self._engine = await open_engine(self._config)
-        pipelines = await Pipelines.over(self._engine)
-        self._state.default_family = _default_family(pipelines, self._config)
-        self._state.pipelines = pipelines
-        for service in ("", *_SERVICES):
-            await self._health.set(service, _SERVING)
-        count = len({family.name for family in pipelines.families})
-        families = "1 family" if count == 1 else f"{count} families"
-        _LOGGER.info("serving %s on %s", families, self.address)
+        self._engine = engine = open_engine(self._config)
+        pipelines = Pipelines(engine)
+        self._check_default_family(pipelines)
+        self._faces.pipelines = pipelines
+        self._kserve.engine = engine
+        self._telemetry.watch(engine)
+        self._calls.starting, self._calls.ready = False, True
+        engine.on_change(self._report_models)
+        self._report_models()
+        self._health.update(dict.fromkeys(("", *_SERVICES), True))
+        model_count = len({model.name for model in engine.models()})
+        family_count = len({family.name for family in pipelines.families})
+        _LOGGER.info(
+            "serving %s (%s) on %s",
+            _counted(model_count, "model", "models"),
+            _counted(family_count, "family", "families"),
+            self.address,
+        )
 
-    async def drain(self) -> None:
-        """Report NOT_SERVING, wait for balancers to see it, then answer what has begun."""
-        await self._health.enter_graceful_shutdown()
+    def retire(self) -> None:
+        """Report not serving, while all calls are still taken."""
+        self._calls.ready = False
+        self._health.drain()
         _LOGGER.info("draining delay_s=%g", self._config.drain_delay_s)
-        await asyncio.sleep(self._config.drain_delay_s)
-        # Health watches never end by themselves: only calls of ours are waited for.
-        stopping = asyncio.create_task(self._server.stop(self._config.drain_timeout_s))
-        idle = asyncio.create_task(self._calls.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        await self._server.stop(_LAST_ANSWER_S)
-        await stopping
 
-    async def stop(self) -> None:
-        """End at once: what is under way is cancelled. May be called twice."""
-        await self._server.stop(None)
-        self._state.pipelines = None
+    def finish(self) -> bool:
+        """Take no more calls, answer those that have begun, within the time there is. Blocks.
+
+        Returns:
+            Whether all were answered.
+        """
+        self._kserve.close_streams()
+        finished = self._server.stop(self._config.drain_timeout_s)
+        self._health.close()
+        # gRPC cancels what is left at the time-out, and is done a moment after.
+        return finished.wait(self._config.drain_timeout_s)
+
+    def close(self) -> None:
+        """End at once: what is under way is cancelled. Again is no harm. Blocks."""
+        self._health.close()
+        self._server.stop(None)
         if self._engine is not None:
-            engine, self._engine = self._engine, None
-            await engine.close()
-        self._state.imaging.close()
+            self._engine.close()
+        self._telemetry.close()
+        self._faces.imaging.close()
+
+    def _add_services(self) -> None:
+        server = self._server
+        add_FaceServiceServicer_to_server(FaceService(self._faces), server)
+        add_ModelServiceServicer_to_server(ModelService(self._faces), server)
+        add_GRPCInferenceServiceServicer_to_server(self._kserve, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*_SERVICES, _HEALTH, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(self._calls, names), server
+        )
 
     def _bind(self) -> str:
-        """Add the services and the port; returns the address with its real port."""
-        add_FaceServiceServicer_to_server(FaceService(self._state), self._server)
-        add_ModelServiceServicer_to_server(ModelService(self._state), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        """Take the port; returns the address with its real port."""
+        address = self._config.address
         try:
-            port = self._server.add_insecure_port(self._config.address)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise ServerError(
-                f'cannot listen on "{self._config.address}"',
+                f'cannot listen on "{address}"',
                 "the port may be in use or the host wrong: choose another with --address HOST:PORT",
             ) from error
-        return f"{self._config.address.rpartition(':')[0]}:{port}"
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def _check_default_family(self, pipelines: Pipelines) -> None:
+        wanted = self._config.default_family
+        names = sorted({family.name for family in pipelines.families})
+        # What is loaded later may bring it.
+        if wanted and wanted not in names and self._config.model_control == "none":
+            raise ServerError(
+                f'the default family "{wanted}" is not served',
+                f"choose one of {', '.join(names) or 'none: there is no family'}",
+            )
+
+    def _report_models(self) -> None:
+        """Tell by their names which models serve, now and when that has changed."""
+        assert self._engine is not None
+        with self._reporting:
+            serving: dict[str, bool] = {}
+            try:
+                for line in self._engine.index():
+                    serving[line.name] = serving.get(line.name, False) or line.state == "READY"
+            except EngineClosedError as error:
+                _LOGGER.warning("health of models not updated error=%s", error)
+            self._health.update(serving)
+
+
+class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # has no types
+    """gRPC's reflection, behind our gate."""
+
+    def __init__(self, calls: Calls, service_names: Iterable[str]) -> None:
+        super().__init__(service_names)
+        self.calls = calls
+
+    @streams
+    def ServerReflectionInfo(  # noqa: N802 - gRPC's name
+        self, requests: Iterator[Any], context: CallContext
+    ) -> Iterator[Any]:
+        """Describe services."""
+        yield from super().ServerReflectionInfo(requests, context)
+
+
+def _imaging(config: ServerConfig) -> ImagingPool:
+    limits = PictureLimits(
+        max_pixels=config.max_picture_pixels, max_request_pixels=config.max_request_pixels
+    )
+    return ImagingPool(config.threads or available_cpu_count(), limits)
+
+
+def _refusal(config: ServerConfig) -> grpc.Status:
+    error = RateLimitError(
+        f"{config.max_concurrent_calls} calls are under way, the most that this server takes "
+        "(--max-concurrent-calls)",
+        retry_after_s=_RETRY_S,
+    )
+    status: grpc.Status = rpc_status.to_status(status_of(error))
+    return status
 
 
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
-    return [
+    options = [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_concurrent_streams", config.max_connection_streams),
         # A second server on a taken port must fail, not share it by chance.
         ("grpc.so_reuseport", 0),
-        # Find dead peers within 80 s; let clients ping as often as every 10 s.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", _milliseconds(config.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(config.keepalive_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients may ping as often as this.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]
+    if config.max_connection_age_s:
+        options += [
+            ("grpc.max_connection_age_ms", _milliseconds(config.max_connection_age_s)),
+            ("grpc.max_connection_age_grace_ms", _milliseconds(config.max_connection_grace_s)),
+        ]
+    return options
 
 
-def _default_family(pipelines: Pipelines, config: ServerConfig) -> str:
-    # A VAE before an autoencoder: it is the one that is made for drawing faces.
-    families = sorted(pipelines.families, key=lambda family: (family.kind != "vae", family.name))
-    names = [family.name for family in families]
-    if not names:
-        raise ServerError(
-            f'"{config.engine}" holds no complete family',
-            "export one with `facegen export RUN --to FOLDER`",
-        )
-    default = config.default_family or names[0]
-    if default not in names:
-        raise ServerError(
-            f'the default family "{default}" is not served',
-            f"choose one of {', '.join(sorted(set(names)))}",
-        )
-    return default
+def _milliseconds(seconds: float) -> int:
+    """Convert to what gRPC takes: a positive int32."""
+    return min(max(1, round(seconds * 1000)), 2**31 - 1)
 
 
-async def run_server(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.
-
-    Returns:
-        The exit status: 0, or 1 if the drain was cut short.
-
-    Raises:
-        FacegenError: As `Server.listen` and `Server.load`.
-    """
-    asked, insisted = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: (insisted if asked.is_set() else asked).set())
-    server = Server(config)
-    try:
-        await server.listen()
-        if not await _done_before(asked, server.load()):
-            return 0
-        await asked.wait()
-        return 0 if await _done_before(insisted, server.drain()) else 1
-    finally:
-        await server.stop()
-
-
-async def _done_before(event: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
-    """Run work until it is done (True) or the event is set (False, and the work is cancelled)."""
-    task = asyncio.create_task(work)
-    waiter = asyncio.create_task(event.wait())
-    await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
-    if not task.done():
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return False
-    await task
-    return True
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

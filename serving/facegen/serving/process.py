@@ -1,0 +1,89 @@
+"""The life of the server's process: it serves until a signal, drains, and quits at the second."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from facegen.serving.config import ServerConfig
+from facegen.serving.server import Server
+
+__all__ = ["run_server"]
+
+_LOGGER = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNAL = "signal"
+_DONE = "done"
+
+# What happens: a signal, or what a thread's work came to.
+Events = SimpleQueue[str | BaseException]
+
+
+def run_server(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal quits the process, with status 0.
+
+    Call it in the main thread, where signals are handled.
+
+    Raises:
+        FacegenError: As `Server.listen` and `Server.load`.
+    """
+    events: Events = SimpleQueue()
+    for number in _SIGNALS:
+        # A SimpleQueue, unlike an Event, may be put to by a handler that interrupts its own `get`.
+        signal.signal(number, lambda *_: events.put(_SIGNAL))
+    server = Server(config)
+    try:
+        server.listen()
+        _run(server.load, events)
+        events.get()  # the signal
+        server.retire()
+        if _signalled(events, config.drain_delay_s):
+            _quit("a second signal")
+        _run(lambda: _end(server), events)
+    finally:
+        server.close()
+
+
+def _run(work: Callable[[], None], events: Events) -> None:
+    """Do something in another thread, and wait for it; a signal quits the process."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again in the main thread
+            events.put(error)
+        else:
+            events.put(_DONE)
+
+    threading.Thread(target=run, name="life", daemon=True).start()
+    event = events.get()
+    if isinstance(event, BaseException):
+        raise event
+    if event == _SIGNAL:
+        _quit("a signal")
+
+
+def _end(server: Server) -> None:
+    """Answer what has begun and close; what cannot be answered in time is not waited for."""
+    if not server.finish():
+        _quit("calls were cut off after the drain's time-out")
+    server.close()
+
+
+def _signalled(events: Events, timeout_s: float) -> bool:
+    """Wait for a signal, or until the time is over."""
+    try:
+        events.get(timeout=timeout_s)
+    except Empty:
+        return False
+    return True
+
+
+def _quit(why: str) -> None:
+    """End the process as it stands: threads at work cannot be stopped otherwise."""
+    _LOGGER.warning("quitting at once reason=%s", why)
+    logging.shutdown()
+    os._exit(0)
