@@ -240,6 +240,36 @@ def test_host_is_the_peer_without_its_port(peer: str, host: str) -> None:
     assert host_of(peer) == host
 
 
+@pytest.mark.parametrize(
+    ("address", "options", "said"),
+    [
+        ("0.0.0.0:50051", {}, ""),
+        ("0.0.0.0:50051", {"allow_admin": True}, "everybody may load"),
+        ("[::]:50051", {"tokens": True}, "tokens can be read"),
+        ("faces.example:50051", {"tokens": True, "allow_admin": True}, "tokens can be read"),
+        ("10.0.0.1:50051", {"tokens": True, "tls_certificate": Path("a.pem")}, ""),
+        ("10.0.0.1:50051", {"tls_client_ca": Path("a.pem"), "allow_admin": True}, ""),
+        ("127.0.0.1:50051", {"tokens": True, "allow_admin": True}, ""),
+        ("[::1]:0", {"allow_admin": True}, ""),
+        ("localhost:50051", {"allow_admin": True}, ""),
+        ("unix:/run/facegen.sock", {"allow_admin": True}, ""),
+    ],
+)
+def test_doors_left_open_to_other_machines_are_warned_of(
+    token_file: Path,
+    address: str,
+    options: dict[str, Any],
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = {"tokens": token_file} if "tokens" in options else {}
+
+    Gate(ServerConfig(address=address, **(options | files)))
+
+    assert len(caplog.records) == bool(said)
+    assert said in caplog.text
+
+
 class TestRate:
     """The token bucket of a client."""
 

@@ -7,7 +7,7 @@ from facegen.serving.call_context import CallContext
 from facegen.serving.config import ServerConfig
 from facegen.serving.errors import ForbiddenError, UnauthenticatedError
 from facegen.serving.security.limits import ClientLimits
-from facegen.serving.security.peers import Peer, certificate_name, host_of
+from facegen.serving.security.peers import Peer, certificate_name, host_of, is_loopback
 from facegen.serving.security.tokens import Scope, Token, Tokens
 
 __all__ = ["Admission", "Gate", "require_admin"]
@@ -103,6 +103,7 @@ class Gate:
         self._limits: ClientLimits | None = None
         if config.max_client_rate or config.max_client_calls:
             self._limits = ClientLimits(rate=config.max_client_rate, calls=config.max_client_calls)
+        _warn_of_open_doors(config)
 
     def admit(
         self,
@@ -157,6 +158,18 @@ def require_admin(context: CallContext) -> None:
         ForbiddenError: The caller may not.
     """
     _check_admin(context.admin)
+
+
+def _warn_of_open_doors(config: ServerConfig) -> None:
+    """Log what strangers could do whom the configuration lets reach the port."""
+    if is_loopback(config.address):
+        return
+    if config.tokens is not None and config.tls_certificate is None:
+        _LOGGER.warning(
+            "tokens can be read on their way here: give --tls-certificate, or let a proxy encrypt"
+        )
+    if config.allow_admin and config.tokens is None and config.tls_client_ca is None:
+        _LOGGER.warning("everybody may load and unload models: --allow-admin without --tokens")
 
 
 def _check_admin(admin: bool) -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote
 
-__all__ = ["Peer", "certificate_name", "host_of"]
+__all__ = ["Peer", "certificate_name", "host_of", "is_loopback"]
 
 _NAMES = ("x509_common_name", "x509_subject_alternative_name")
 
@@ -53,3 +53,14 @@ def host_of(peer: str) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine reaches an address that a server listens on."""
+    if address.startswith("unix"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
