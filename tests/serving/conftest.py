@@ -119,7 +119,7 @@ class ServerProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            if found := re.search(r" serving .+ on (\S+)$", line):
+            if found := re.search(r"\bserving \d.* on ([^\s\"]+)\W*$", line):
                 self.address = found[1]
                 break
         # The pipe must not fill up, or the server would wait for ever.
