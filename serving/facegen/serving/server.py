@@ -25,7 +25,7 @@ from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.kserve.service import KserveService
 from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.rpc.calls import Calls, streams
-from facegen.serving.rpc.deferred import CallExecutor
+from facegen.serving.rpc.deferred import CallExecutor, Metadata
 from facegen.serving.rpc.health import Health
 from facegen.serving.rpc.status import status_of
 from facegen.serving.security.gate import Gate
@@ -75,7 +75,7 @@ class Server:
         self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None
         self._reporting = threading.Lock()
-        executor = CallExecutor(config.max_concurrent_calls, _refusal(config))
+        executor = CallExecutor(config.max_concurrent_calls, _refusal(config), self._count_refused)
         self._server = grpc.server(
             executor,
             options=_channel_options(config),
@@ -149,6 +149,10 @@ class Server:
         self._telemetry.close()
         self._faces.imaging.close()
 
+    def _count_refused(self, method: str, metadata: Metadata) -> None:
+        observation = self._telemetry.observer.begin(method, metadata, "")
+        observation.end(grpc.StatusCode.RESOURCE_EXHAUSTED)
+
     def _add_services(self) -> None:
         server = self._server
         add_FaceServiceServicer_to_server(FaceService(self._faces), server)
@@ -156,9 +160,8 @@ class Server:
         add_GRPCInferenceServiceServicer_to_server(self._kserve, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*_SERVICES, _HEALTH, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            _Reflection(self._calls, names), server
-        )
+        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # no types
+        add_reflection(_Reflection(self._calls, names), server)
 
     def _bind(self) -> str:
         """Take the port; returns the address with its real port."""
@@ -198,7 +201,7 @@ class Server:
             self._health.update(serving)
 
 
-class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # has no types
+class _Reflection(reflection.ReflectionServicer):
     """gRPC's reflection, behind our gate."""
 
     def __init__(self, calls: Calls, service_names: Iterable[str]) -> None:
@@ -210,7 +213,8 @@ class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # has n
         self, requests: Iterator[Any], context: CallContext
     ) -> Iterator[Any]:
         """Describe services."""
-        yield from super().ServerReflectionInfo(requests, context)
+        unused: Any = context
+        yield from super().ServerReflectionInfo(requests, unused)
 
 
 def _imaging(config: ServerConfig) -> ImagingPool:

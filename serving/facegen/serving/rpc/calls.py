@@ -63,15 +63,17 @@ class Peer(Protocol):
 
 
 class Admission(Protocol):
-    """A call that the gate let in.
+    """A call that the gate let in."""
 
-    Attributes:
-        client: Who calls, for fairness between clients.
-        admin: Whether the caller may load, unload and change settings.
-    """
+    @property
+    def client(self) -> str:
+        """Who calls, for fairness between clients."""
+        ...
 
-    client: str
-    admin: bool
+    @property
+    def admin(self) -> bool:
+        """Whether the caller may load, unload and change settings."""
+        ...
 
     def release(self) -> None:
         """Tell that the call has ended; called once."""
@@ -98,13 +100,12 @@ class Gate(Protocol):
 
 
 class Observation(Protocol):
-    """A call that is followed.
+    """A call that is followed."""
 
-    Attributes:
-        spans: Takes its stages; None: nobody traces it.
-    """
-
-    spans: Spans | None
+    @property
+    def spans(self) -> Spans | None:
+        """What takes its stages; None: nobody traces it."""
+        ...
 
     def end(self, code: grpc.StatusCode) -> None:
         """Tell how it ended; called once, before the answer goes out."""

@@ -99,15 +99,22 @@ class CallExecutor(futures.ThreadPoolExecutor):
     Args:
         max_calls: The most calls under way.
         refusal: How more are refused, before their message is read.
+        refused: Told of each that is, with its method and metadata; quick.
 
     Attributes:
         maximum_concurrent_rpcs: What gRPC itself is to limit.
     """
 
-    def __init__(self, max_calls: int, refusal: grpc.Status) -> None:
+    def __init__(
+        self,
+        max_calls: int,
+        refusal: grpc.Status,
+        refused: Callable[[str, Metadata], None] = lambda _method, _metadata: None,
+    ) -> None:
         super().__init__(max_calls, "call")
         self._max_calls = max_calls
         self._refusal = refusal
+        self._refused = refused
         self._call_count = 0  # changed by gRPC's serving thread alone
         self.maximum_concurrent_rpcs = None if _INTERNALS else max_calls
 
@@ -127,6 +134,7 @@ class CallExecutor(futures.ThreadPoolExecutor):
         return _DeferredRpc(event, state, parse, serialize).receive(method, super().submit)
 
     def _refuse(self, event: Any, state: Any) -> Any:
+        self._refused(_common.decode(event.call_details.method), event.invocation_metadata)
         state.trailing_metadata = self._refusal.trailing_metadata
         _abort(state, event.call, _TO_CYGRPC[self._refusal.code], self._refusal.details.encode())
         ended: futures.Future[None] = futures.Future()

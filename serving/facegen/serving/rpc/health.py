@@ -47,7 +47,7 @@ class Health(health_pb2_grpc.HealthServicer):
         watch: Any = functools.partial(self._watch)
         watch.experimental_non_blocking = True
         watch.experimental_thread_pool = self._pool
-        self.Watch = watch
+        self.Watch = watch  # type: ignore[method-assign]  # gRPC reads its attributes
 
     def update(self, serving: Mapping[str, bool]) -> None:
         """Set which names serve and which do not; other names stay as they are."""
