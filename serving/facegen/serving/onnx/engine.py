@@ -307,4 +307,7 @@ class OnnxEngine(Engine):
 
     def _tell_change(self) -> None:
         for callback in tuple(self._callbacks):
-            callback()
+            try:
+                callback()
+            except Exception:  # the callback's outermost frame: what was replaced must be freed
+                _LOGGER.exception("callback failed after models changed")

@@ -95,8 +95,16 @@ class Repository:
         self._root = path.resolve()
 
     def names(self) -> tuple[str, ...]:
-        """List the models: every folder whose name begins with no dot."""
-        return tuple(sorted(p.name for p in self.path.iterdir() if p.is_dir() and p.name[0] != "."))
+        """List the models: every folder whose name begins with no dot.
+
+        Raises:
+            RepositoryError: The repository cannot be read any more.
+        """
+        try:
+            folders = [path.name for path in self.path.iterdir() if path.is_dir()]
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return tuple(sorted(name for name in folders if name[0] != "."))
 
     def stamp(self, name: str) -> Stamp:
         """Tell the state of all files of a model, to notice changes.
@@ -124,7 +132,10 @@ class Repository:
         if config is None:
             self._check_inside(path)
             config = read_config(path)
-        present = _versions(folder)
+        try:
+            present = _versions(folder)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
         has_graph = any((folder / str(version) / "model.onnx").exists() for version in present)
         settle_backend(path, config, name, has_graph=has_graph)
         versions = _served_versions(path, config.version_policy, present)
@@ -187,9 +198,7 @@ class Repository:
                 state = path.stat()
                 yield str(path), state.st_size, state.st_mtime_ns, state.st_ino
         except OSError as error:
-            raise RepositoryError(
-                folder, f"changed while it was read: {error}", "load it again"
-            ) from error
+            raise _unreadable(folder, error) from error
 
     def _files(self, folder: Path, depth: int = 0) -> Iterator[Path]:
         """All that lies in a folder, through links too, but not outside the repository."""
@@ -208,6 +217,10 @@ class Repository:
             raise RepositoryError(
                 path, "is a link out of the repository", "copy what it points to into it"
             )
+
+
+def _unreadable(path: Path, error: OSError) -> RepositoryError:
+    return RepositoryError(path, f"cannot be read: {error}", "check its files, or try again")
 
 
 def _config_digest(config: Any, version: str) -> str:
