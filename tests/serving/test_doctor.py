@@ -120,7 +120,7 @@ def test_command_exits_1_and_prints_json_where_something_is_wrong(
     write_model: WriteModel, tmp_path: Path
 ) -> None:
     repository = write_model()
-    command = [Path(sys.executable).with_name("facegen"), "doctor", "--json"]
+    command = [str(Path(sys.executable).with_name("facegen")), "doctor", "--json"]
     environment = {**os.environ, "FACEGEN_SERVE_ADDRESS": "127.0.0.1:0"}
 
     def run(*flags: str) -> tuple[int, dict[str, object]]:

@@ -2,10 +2,11 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -13,11 +14,12 @@ from prometheus_client.samples import Sample
 from facegen.serving.config import ServerConfig
 from facegen.serving.engine import VersionState
 from facegen.serving.errors import ServerError
+from facegen.serving.onnx.engine import OnnxEngine
+from facegen.serving.remote.engine import TritonEngine
 from facegen.serving.statistics import BatchStatistics, ModelStatistics
 from facegen.serving.telemetry import Telemetry
 from facegen.serving.telemetry.call_counts import CallCounts
 from facegen.serving.telemetry.machine import CpuUse, memory_bytes
-from facegen.serving.telemetry.metrics import Metrics
 from facegen.serving.telemetry.model_metrics import model_metrics, ready_metric
 from facegen.serving.telemetry.observer import Observer
 
@@ -155,24 +157,29 @@ def test_server_tells_its_versions_and_its_use_of_the_machine(telemetry: Telemet
     assert samples["process_resident_memory_bytes",] > 10_000_000
 
 
-def test_tritons_counters_have_its_names_and_are_counters() -> None:
-    metrics = Metrics(CallCounts())
+def test_tritons_counters_have_its_names_and_are_counters(
+    telemetry: Telemetry, write_model: Callable[..., Path]
+) -> None:
+    with OnnxEngine(write_model()) as engine:
+        telemetry.watch(engine)
+        engine.infer("double", {"x": np.ones((2, 4), np.float32)})
 
-    class _Models:
-        """The two methods of an engine that metrics read."""
-
-        def statistics(self) -> list[ModelStatistics]:
-            return [_model()]
-
-        def index(self) -> list[VersionState]:
-            return []
-
-    metrics.watch(_Models())  # type: ignore[arg-type]  # two methods are enough here
-    text = metrics.render().decode()
+        text = _scrape(telemetry)
 
     assert "# TYPE nv_inference_request_success counter\n" in text
-    assert 'nv_inference_request_success{model="m",version="3"} 4.0\n' in text
+    assert 'nv_inference_request_success{model="double",version="1"} 1.0\n' in text
+    assert 'nv_inference_count{model="double",version="1"} 2.0\n' in text
+    assert 'facegen_model_ready{model="double",version="1"} 1.0\n' in text
     assert "untyped" not in text
+
+
+def test_engine_out_of_reach_leaves_the_other_metrics(telemetry: Telemetry) -> None:
+    telemetry.watch(TritonEngine("127.0.0.1:1"))
+
+    text = _scrape(telemetry)
+
+    assert "nv_cpu_utilization" in text
+    assert "nv_inference_count" not in text
 
 
 def test_other_paths_are_not_found(telemetry: Telemetry) -> None:

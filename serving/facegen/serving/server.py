@@ -25,7 +25,7 @@ from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.kserve.service import KserveService
 from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.rpc.calls import Calls, streams
-from facegen.serving.rpc.deferred import CallExecutor, Metadata
+from facegen.serving.rpc.deferred import CallExecutor
 from facegen.serving.rpc.health import Health
 from facegen.serving.rpc.status import status_of
 from facegen.serving.security.gate import Gate
@@ -75,7 +75,7 @@ class Server:
         self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None
         self._reporting = threading.Lock()
-        executor = CallExecutor(config.max_concurrent_calls, _refusal(config), self._count_refused)
+        executor = CallExecutor(config.max_concurrent_calls, _refusal(config), self._calls.refused)
         self._server = grpc.server(
             executor,
             options=_channel_options(config),
@@ -148,10 +148,6 @@ class Server:
             self._engine.close()
         self._telemetry.close()
         self._faces.imaging.close()
-
-    def _count_refused(self, method: str, metadata: Metadata) -> None:
-        observation = self._telemetry.observer.begin(method, metadata, "")
-        observation.end(grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     def _add_services(self) -> None:
         server = self._server

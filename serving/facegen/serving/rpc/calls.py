@@ -138,6 +138,16 @@ class Calls:
         self.starting = False
         self.ready = True
 
+    def refused(self, method: Any, metadata: Metadata, code: grpc.StatusCode) -> None:
+        """Tell the observer of a call of a wrapped method that ended before it began."""
+        if self.observer is None:
+            return
+        path: str = getattr(method, "path", "")
+        if not path:  # a stream's: a bound method
+            servicer: type = type(method.__self__)
+            path = _path(servicer, method.__name__)
+        self.observer.begin(path, metadata, "").end(code)
+
 
 class Servicer(Protocol):
     """Anything whose methods are wrapped here."""
@@ -227,12 +237,12 @@ class _BoundUnary:
     def __init__(self, unary: _Unary, servicer: Servicer, path: str) -> None:
         self._method = unary.method
         self._servicer = servicer
-        self._path = path
+        self.path = path
         self.blocking = unary.blocking
         self.probe = unary.probe
 
     def start(self, request: Any, rpc: Rpc) -> None:
-        call = _Call(self._servicer.calls, self._path, rpc, probe=self.probe)
+        call = _Call(self._servicer.calls, self.path, rpc, probe=self.probe)
 
         def finish(response: Any) -> None:
             if isinstance(response, Exception):

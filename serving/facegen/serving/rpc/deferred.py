@@ -99,7 +99,7 @@ class CallExecutor(futures.ThreadPoolExecutor):
     Args:
         max_calls: The most calls under way.
         refusal: How more are refused, before their message is read.
-        refused: Told of each that is, with its method and metadata; quick.
+        refused: Told of each that is: its method, its metadata and the code; quick.
 
     Attributes:
         maximum_concurrent_rpcs: What gRPC itself is to limit.
@@ -109,7 +109,7 @@ class CallExecutor(futures.ThreadPoolExecutor):
         self,
         max_calls: int,
         refusal: grpc.Status,
-        refused: Callable[[str, Metadata], None] = lambda _method, _metadata: None,
+        refused: Callable[[Any, Metadata, grpc.StatusCode], None] | None = None,
     ) -> None:
         super().__init__(max_calls, "call")
         self._max_calls = max_calls
@@ -126,15 +126,16 @@ class CallExecutor(futures.ThreadPoolExecutor):
         target, event, state, method, _, parse, serialize = args
         if not getattr(method, "probe", False):
             if self._call_count >= self._max_calls:
-                return self._refuse(event, state)
+                return self._refuse(event, state, method)
             self._call_count += 1
             state.callbacks.append(self._call_ended)
         if target is _STREAM or not hasattr(method, "start"):
             return super().submit(run, *args)
         return _DeferredRpc(event, state, parse, serialize).receive(method, super().submit)
 
-    def _refuse(self, event: Any, state: Any) -> Any:
-        self._refused(_common.decode(event.call_details.method), event.invocation_metadata)
+    def _refuse(self, event: Any, state: Any, method: Any) -> Any:
+        if self._refused is not None:
+            self._refused(method, event.invocation_metadata, self._refusal.code)
         state.trailing_metadata = self._refusal.trailing_metadata
         _abort(state, event.call, _TO_CYGRPC[self._refusal.code], self._refusal.details.encode())
         ended: futures.Future[None] = futures.Future()

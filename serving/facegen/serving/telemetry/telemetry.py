@@ -1,5 +1,6 @@
 """The metrics and traces of one server, from its start to its end."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from facegen.serving.config import ServerConfig
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from facegen.serving.telemetry.tracing import Tracing
 
 __all__ = ["Telemetry"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -51,6 +54,7 @@ class Telemetry:
 
             self._metrics_server = MetricsServer(self._wanted_address, self._metrics)
             self.metrics_address = self._metrics_server.address
+            _LOGGER.info("metrics ready address=%s", self.metrics_address)
 
     def watch(self, engine: Engine) -> None:
         """Tell of this engine's models from now on."""
