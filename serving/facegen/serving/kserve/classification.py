@@ -31,9 +31,10 @@ def classify(array: Array, count: int, *, batched: bool, labels: tuple[str, ...]
 
 
 def _highest(values: Array, count: int) -> list[int]:
-    if values.dtype.kind not in "biu":
-        values = values.astype(np.float64)
-        values[np.isnan(values)] = -np.inf
-    # Sorted backwards and turned round, so that equal values keep their order.
-    order = np.argsort(values[::-1], kind="stable")[::-1]
-    return [len(values) - 1 - int(index) for index in order[:count]]
+    if values.dtype.kind in "biu":
+        # Backwards, for unsigned numbers and the lowest have no negative, and turned round again,
+        # so that equal values keep their order.
+        order = len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
+    else:
+        order = np.argsort(-values.astype(np.float64), kind="stable")  # NaN is last
+    return [int(index) for index in order[:count]]

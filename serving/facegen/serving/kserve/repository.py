@@ -1,6 +1,5 @@
 """The repository's index, and what comes with a request to load a model."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,7 @@ from facegen.serving.errors import InputError, UnsupportedError
 
 __all__ = ["check_repository", "check_unload", "index_message", "read_load"]
 
-_FILE = re.compile(r"file:([1-9][0-9]{0,17}/(?!\.{1,2}$)[^/\\\0]{1,255})", re.ASCII)
+_FILE = "file:"
 
 
 def check_repository(name: str) -> None:
@@ -41,17 +40,17 @@ def index_message(states: Iterable[VersionState], *, ready: bool) -> Any:
 
 
 def read_load(parameters: Any) -> tuple[str, dict[str, bytes]]:
-    """Read the config and the files that a load request brings; empty: the repository's.
+    """Read the config and the files, by `<version>/<file>`, that a load request brings.
 
     Raises:
-        InputError: A parameter is unknown, of the wrong kind, or no `file:VERSION/NAME`.
+        InputError: A parameter is unknown or of the wrong kind, or files come without a config.
     """
     config, files = "", {}
     for key in parameters:
         if key == "config":
             config = _read(parameters, key, "string_param")
-        elif found := _FILE.fullmatch(key):
-            files[found[1]] = _read(parameters, key, "bytes_param")
+        elif key.startswith(_FILE):
+            files[key.removeprefix(_FILE)] = _read(parameters, key, "bytes_param")
         else:
             raise InputError(
                 f'parameters["{key}"]', 'is unknown; give "config" or "file:VERSION/NAME"'

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import grpc
@@ -103,7 +103,9 @@ class Streams:
         self._lanes: set[_Lane] = set()
         self._closed = False
 
-    def answer(self, requests: Iterator[Any], context: CallContext, begin: Begin) -> Iterator[Slot]:
+    def answer(
+        self, requests: Iterator[Any], context: CallContext, begin: Begin
+    ) -> Generator[Slot]:
         """Begin the requests of a stream as they come and give them back, in their order.
 
         A client may tell its requests apart by their order alone, as it may with Triton.
