@@ -1,6 +1,7 @@
 """Models loaded, replaced and unloaded while they serve."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,54 @@ def test_a_corrupt_new_version_leaves_the_old_one_serving_and_tells_why(
         state, reason = index["double", "2"]
         assert state == "UNAVAILABLE"
         assert "ONNX Runtime cannot load it" in reason
+
+        shutil.rmtree(path / "double" / "2")
+        engine.load("double")
+        assert _index(engine) == {("double", "1"): ("READY", "")}
+
+
+def test_a_version_that_fails_leaves_all_as_they_were(write_model: WriteModel) -> None:
+    policy = "version_policy { all {} }"
+    path = write_model(extra=policy)
+    with _explicit(path, "*") as engine:
+        write_model(versions=("1", "2"), factor=3.0, extra=policy)
+        (path / "double" / "3").mkdir()
+        (path / "double" / "3" / "model.onnx").write_bytes(b"cut")
+        with pytest.raises(RepositoryError):
+            engine.load("double")
+        index = _index(engine)
+
+        assert [info.version for info in engine.models()] == ["1"]
+        assert _factor(engine) == 2
+    assert index["double", "1"] == ("READY", "")
+    assert index["double", "2"] == ("UNAVAILABLE", "version 3 failed")
+    assert index["double", "3"][0] == "UNAVAILABLE"
+
+
+def test_the_index_tells_of_what_is_under_way(write_model: WriteModel) -> None:
+    path = write_model()
+    seen: list[dict[tuple[str, str], tuple[str, str]]] = []
+    with _explicit(path, "*") as engine:
+        engine.on_change(lambda: seen.append(_index(engine)))
+        write_model(versions=("2",))
+        engine.load("double")
+
+    assert seen == [{("double", "1"): ("UNLOADING", ""), ("double", "2"): ("READY", "")}]
+
+
+def test_a_callback_that_fails_harms_no_reload(
+    write_model: WriteModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("no good")
+
+    with _explicit(write_model(), "*") as engine:
+        engine.on_change(fail)
+        write_model(factor=3.0)
+        engine.load("double")
+
+        assert _factor(engine) == 3
+    assert "no good" in caplog.text
 
 
 def test_a_broken_config_leaves_the_model_serving_and_tells_why(write_model: WriteModel) -> None:

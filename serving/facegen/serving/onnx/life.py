@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from facegen.errors import FacegenError
 from facegen.serving.engine import VersionState
 from facegen.serving.errors import EngineClosedError
 from facegen.serving.onnx.memory import release_memory
@@ -17,6 +16,7 @@ __all__ = ["ModelLife", "Ready"]
 
 _LOGGER = logging.getLogger(__name__)
 
+_UNLOADED = "unloaded"
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 # What serves: by name, then by version, rising.
 Ready = Mapping[str, dict[str, ServedVersion]]
@@ -61,29 +61,12 @@ class ModelLife:
             if self._closed:
                 raise EngineClosedError
             before = self.ready.get(name, {})
-            opened: dict[str, ServedVersion] = {}
-            version = ""
-            try:
-                after = {}
-                for files in read():
-                    version = files.version
-                    kept = before.get(version)
-                    if kept is None or kept.fingerprint != files.fingerprint:
-                        self._state(name, version, "READY" if kept else "LOADING")
-                        kept = opened[version] = self._open(name, files)
-                    after[version] = kept
-            except BaseException as error:
-                for aborted in opened.keys() - before.keys() - {version}:
-                    self._state(name, aborted, "UNAVAILABLE", f"version {version} failed")
-                self._fail(name, version, error)
-                _close(list(opened.values()))
-                raise
-            if opened or after.keys() != before.keys():
-                _LOGGER.info("model ready model=%s versions=%s", name, ",".join(after))
+            after = self._prepare(name, before, read)
+            if after == before:
+                self._settle(name, after)
+            else:
                 self._swap(name, after)
-            states = {**self._states.get(name, {})}
-            states.pop("", None)
-            self._states[name] = states | {v: VersionState(name, v, "READY") for v in after}
+            _LOGGER.info("model ready model=%s versions=%s", name, ",".join(after))
 
     def unload(self, name: str) -> None:
         """Let a model finish what waits for it, and free it; without harm if it does not serve."""
@@ -97,11 +80,6 @@ class ModelLife:
         with self._changing:
             self.unload(name)
             self._states.pop(name, None)
-
-    def fail(self, name: str, error: FacegenError) -> None:
-        """Note in the index why a model cannot be read."""
-        with self._changing:
-            self._fail(name, "", error)
 
     def index(self, names: Sequence[str]) -> list[VersionState]:
         """Tell the state of every version, of these models and of all that were loaded."""
@@ -120,6 +98,33 @@ class ModelLife:
             for versions in before.values():
                 _close(list(versions.values()))
 
+    def _prepare(
+        self,
+        name: str,
+        before: Mapping[str, ServedVersion],
+        read: Callable[[], Sequence[VersionFiles]],
+    ) -> dict[str, ServedVersion]:
+        """Open what is new or has changed, keep the rest; if one fails, let go of those opened."""
+        after: dict[str, ServedVersion] = {}
+        version = ""
+        try:
+            for files in read():
+                version = files.version
+                served = before.get(version)
+                if served is None:
+                    self._state(name, version, "LOADING")
+                if served is None or served.fingerprint != files.fingerprint:
+                    served = self._open(name, files)
+                after[version] = served
+        except BaseException as error:
+            opened = {v: served for v, served in after.items() if before.get(v) is not served}
+            for aborted in opened.keys() - before.keys():
+                self._state(name, aborted, "UNAVAILABLE", f"version {version} failed")
+            self._fail(name, version, error)
+            _close(list(opened.values()))
+            raise
+        return after
+
     def _open(self, name: str, files: VersionFiles) -> ServedVersion:
         key = (name, files.version)
         statistics = self._statistics.setdefault(key, ModelStatistics(*key))
@@ -134,6 +139,7 @@ class ModelLife:
         self.ready = dict(sorted(ready.items()))
         replaced = [served for v, served in before.items() if after.get(v) is not served]
         gone = {v: served for v, served in before.items() if v not in after}
+        self._settle(name, after)
         for version in gone:
             self._state(name, version, "UNLOADING")
         self.retiring = {(name, version): served for version, served in gone.items()}
@@ -141,7 +147,14 @@ class ModelLife:
         self.retiring = {}
         _close(replaced)
         for version in gone:
-            self._state(name, version, "UNAVAILABLE", "unloaded")
+            self._state(name, version, "UNAVAILABLE", _UNLOADED)
+
+    def _settle(self, name: str, after: Mapping[str, ServedVersion]) -> None:
+        """Note what serves, and forget the failures before it."""
+        states = self._states.get(name, {})
+        unloaded = {v: state for v, state in states.items() if state.reason == _UNLOADED}
+        ready = {v: VersionState(name, v, "READY") for v in after}
+        self._states[name] = unloaded | ready
 
     def _state(self, name: str, version: str, state: State, reason: str = "") -> None:
         states = self._states.setdefault(name, {})

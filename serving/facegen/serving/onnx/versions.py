@@ -12,7 +12,7 @@ from facegen.serving.engine import Done, InferRequest, ModelInfo
 from facegen.serving.errors import RepositoryError
 from facegen.serving.onnx.batching import batcher_settings
 from facegen.serving.onnx.completion import check_tensors, complete
-from facegen.serving.onnx.description import describe
+from facegen.serving.onnx.description import ModelDescription, describe
 from facegen.serving.onnx.repository import VersionFiles
 from facegen.serving.onnx.requests import RequestChecker
 from facegen.serving.onnx.sessions import Device, Session, open_runtime
@@ -103,6 +103,7 @@ class Loader:
         config = pb.ModelConfig()
         config.CopyFrom(files.config)
         device = self._device(files.config_path, config)
+        # Before Triton's default fills them in, which says nothing.
         preferred = tuple(config.dynamic_batching.preferred_batch_size)
         runtime = open_runtime(files.graph, files.read_graph(), config, device)
         graph = read_graph_tensors(runtime)
@@ -112,15 +113,19 @@ class Loader:
         model = describe(files, config, graph)
         session = Session(model, runtime)
         warm_up(files.graph, model, session)
-        max_batch_rows = self.max_batch_rows
-        if not max_batch_rows and device == "cpu":
-            max_batch_rows = measure_batch_rows(model, session)
-        max_batch_rows = min(max_batch_rows or config.max_batch_size, config.max_batch_size)
+        settings = batcher_settings(
+            config,
+            device=device,
+            max_batch_rows=self._batch_rows(model, session, device),
+            max_queue_rows=self.max_queue_rows,
+            concurrency=concurrency,
+            preferred_batch_rows=preferred,
+        )
         _LOGGER.info(
             "version warm model=%s version=%s max_batch_rows=%d verified=%s",
             config.name,
             files.version,
-            max_batch_rows,
+            settings.max_batch_rows,
             bool(files.sha256),
         )
         batcher = Batcher(
@@ -128,17 +133,17 @@ class Loader:
             session.run,
             workers=self.workers,
             timers=self.timers,
-            settings=batcher_settings(
-                config,
-                device=device,
-                max_batch_rows=max_batch_rows,
-                max_queue_rows=self.max_queue_rows,
-                concurrency=concurrency,
-                preferred_batch_rows=preferred,
-            ),
+            settings=settings,
             statistics=statistics,
         )
         return ServedVersion(model.info, files.fingerprint, session=session, batcher=batcher)
+
+    def _batch_rows(self, model: ModelDescription, session: Session, device: Device) -> int:
+        """The most rows of an execution."""
+        own = model.info.max_batch_size
+        if self.max_batch_rows:
+            return min(self.max_batch_rows, own)
+        return measure_batch_rows(model, session) if device == "cpu" else own
 
     def _device(self, path: Path, config: Any) -> Device:
         """Where a model runs; what asks for another device than there is, is refused."""
