@@ -1,13 +1,15 @@
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import Any
 
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector_pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
+from opentelemetry.proto.trace.v1 import trace_pb2 as trace_pb
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,6 +20,8 @@ from facegen.serving.telemetry import Observer, Telemetry
 from facegen.serving.telemetry.call_counts import CallCounts
 from facegen.serving.telemetry.trace_settings import TraceSettings
 from facegen.serving.telemetry.tracing import Tracing
+from facegen.v1 import face_service_pb2 as pb
+from facegen.v1.face_service_pb2_grpc import FaceServiceStub
 
 _METHOD = "/facegen.v1.FaceService/Generate"
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -161,6 +165,13 @@ class _Collector(collector_grpc.TraceServiceServicer):
         self.requests.put(request)
         return collector_pb.ExportTraceServiceResponse()
 
+    def spans(self) -> Iterator[trace_pb.Span]:
+        """The spans that have come."""
+        while not self.requests.empty():
+            for resource_spans in self.requests.get().resource_spans:
+                for scope_spans in resource_spans.scope_spans:
+                    yield from scope_spans.spans
+
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Collector]:
@@ -202,3 +213,29 @@ def test_variables_name_the_service(collector: _Collector, monkeypatch: pytest.M
     (resource_spans,) = collector.requests.get_nowait().resource_spans
     resource = {it.key: it.value.string_value for it in resource_spans.resource.attributes}
     assert resource["service.name"] == "faces-in-test"
+
+
+def test_call_of_a_server_is_traced_stage_by_stage(
+    collector: _Collector, start_server: Callable[..., Any]
+) -> None:
+    server = start_server("--traces", "otlp")
+    with grpc.insecure_channel(server.address) as channel:
+        faces = FaceServiceStub(channel)
+        request = pb.GenerateRequest(family="tiny-vae", count=2)
+        metadata = (*_SAMPLED, ("x-request-id", "my-own-id"))
+        assert len(faces.Generate(request, metadata=metadata).faces) == 2
+        faces.Generate(request, metadata=_NOT_SAMPLED)
+    server.terminate()
+    assert server.wait() == 0
+
+    spans = [span for span in collector.spans() if span.trace_id.hex() == _TRACE_ID]
+    (call,) = [span for span in spans if span.name == "facegen.v1.FaceService/Generate"]
+    assert call.parent_span_id.hex() == _PARENT_ID
+    attributes = {it.key: it.value.string_value for it in call.attributes}
+    assert attributes["facegen.request_id"] == "my-own-id"
+    stages = [span for span in spans if span.parent_span_id == call.span_id]
+    assert {"queue", "batch", "compute", "image coding"} == {stage.name for stage in stages}
+    for stage in stages:
+        assert call.start_time_unix_nano <= stage.start_time_unix_nano
+        assert stage.start_time_unix_nano <= stage.end_time_unix_nano <= call.end_time_unix_nano
+    assert len(spans) == 1 + len(stages)
