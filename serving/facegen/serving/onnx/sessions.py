@@ -101,7 +101,7 @@ def _options(path: Path, config: Any) -> onnxruntime.SessionOptions:
     level = _OPTIMIZATION_LEVELS.get(config.optimization.graph.level)
     if level is not None:
         options.graph_optimization_level = level
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; its own lines would break into the log
     # Without a folder ONNX Runtime looks for them where the process was started.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(path.parent)
