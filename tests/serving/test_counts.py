@@ -191,6 +191,16 @@ def test_statistics_metrics_and_the_clients_own_counts_agree(server: Any) -> Non
     assert double.inference_count == rows
 
 
+def test_failing_model_writes_no_lines_of_its_own_into_the_log(server: Any) -> None:
+    with triton.InferenceServerClient(server.address) as client:
+        assert _call(client, "pick", _pick(3)) == "INTERNAL"
+    server.terminate()
+    assert server.wait() == 0
+
+    line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ facegen\.\S+ .*\n| \| .*\n"
+    assert [text for text in server.log if not re.fullmatch(line, text)] == []
+
+
 def test_faces_are_counted_row_by_row(start_server: Callable[..., Any]) -> None:
     server = start_server("--metrics-address", "127.0.0.1:0")
     with grpc.insecure_channel(server.address) as channel:

@@ -97,7 +97,7 @@ def test_what_is_about_to_happen_is_said(write_model: WriteModel) -> None:
 
     examine({"engine": f"onnx:{write_model()}"}, probe_s=0.03, say=said.append, environment={})
 
-    assert said == ["timing 1 model, one after the other: about 0.03 s and loading"]
+    assert said == ["timing 1 model, one after the other: 0.03 s and loading"]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -46,10 +46,8 @@ def examine_graphs(
         each_s = min(probe_s, _MAX_TOTAL_S / max(1, len(names)))
         if each_s:
             models = f"{len(names)} model" + "s" * (len(names) != 1)
-            say(
-                f"timing {models}, one after the other: "
-                f"about {each_s * len(names):.2g} s and loading"
-            )
+            loading = " and loading" if is_local else ""
+            say(f"timing {models}, one after the other: {each_s * len(names):.2g} s{loading}")
         for name in names:
             state = _load(engine, name) if is_local else ""
             lines = [line for line in engine.index() if line.name == name]

@@ -69,7 +69,7 @@ def _limits(report: Report) -> Iterable[tuple[str, str]]:
 def _graphs(graphs: tuple[GraphReport, ...]) -> RenderableType:
     if not graphs:
         return Text("  none", style="dim")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     table.add_column("version", justify="right")
     table.add_column("state")
