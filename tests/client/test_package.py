@@ -79,7 +79,10 @@ def test_every_command_has_help(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "extra", "blocked"),
-    [("train", "train", {"torch", "lightning"}), ("serve", "serve", {"tritonclient", "onnxruntime"})],
+    [
+        ("train", "train", {"torch", "lightning"}),
+        ("serve", "serve", {"tritonclient", "onnxruntime"}),
+    ],
 )
 def test_missing_package_is_answered_with_the_extra_that_brings_it(
     command: str, extra: str, blocked: set[str]
