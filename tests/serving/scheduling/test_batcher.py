@@ -288,6 +288,22 @@ def test_a_request_cancelled_while_its_batch_failed_is_not_run_again(make_rig: M
     assert batches == [[1, 2], [2]]
 
 
+def test_a_request_cancelled_while_its_rows_fail_is_answered_once(make_rig: MakeRig) -> None:
+    context = CallContext()
+
+    def run(inputs: dict[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
+        context.cancel()
+        raise ValueError("too late")
+
+    rig = make_rig(run=run)
+
+    answer = rig.one(1, context=context)
+
+    rig.batcher.close()
+    assert [type(call) for call in answer.calls] == [CallCancelledError]
+    assert set(rig.statistics().failures) == {"CANCELED"}
+
+
 def test_the_rest_of_a_large_request_that_failed_does_not_run(make_rig: MakeRig) -> None:
     rig = make_rig()
 
@@ -446,6 +462,27 @@ def test_a_long_call_does_not_keep_what_was_answered(make_rig: MakeRig) -> None:
     del rows
     rig.batches.clear()
     rig.one(1).wait()  # the worker lets go of its last batch
+    rig.batcher.close()
+
+    assert rows_alive() is None
+
+
+def test_a_call_that_learns_late_whom_to_tell_of_its_end_keeps_nothing(make_rig: MakeRig) -> None:
+    answered = threading.Event()
+
+    class SlowContext(CallContext):
+        def on_cancel(self, callback: Callable[[], None]) -> None:
+            assert answered.wait(60)
+            super().on_cancel(callback)
+
+    rig = make_rig()
+    context = SlowContext()
+    rows = np.zeros((1, 1), np.float32)
+    rows_alive = weakref.ref(rows)
+    request = InferRequest("double", {"x": rows}, context=context)
+
+    rig.batcher.submit(request, 1, lambda answer: answered.set())
+    del rows, request
     rig.batcher.close()
 
     assert rows_alive() is None
