@@ -181,7 +181,7 @@ def test_any_mix_of_requests_ends_exactly_once_with_its_own_rows_and_is_counted(
     machine = cast("type[_Batching]", partial(_Batching, rig_type))  # any factory will do
 
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
 
 
