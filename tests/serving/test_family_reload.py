@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import grpc
 import numpy as np
@@ -32,10 +33,18 @@ from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.rpc.calls import Calls
 from facegen.serving.statistics import ModelStatistics
 from facegen.v1 import face_service_pb2 as pb
-from facegen.v1 import image_pb2
+from facegen.v1 import image_pb2, latent_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceStub, add_FaceServiceServicer_to_server
 
 _RAW = image_pb2.ImageFormat(mime_type="application/octet-stream")
+_ZEROS = latent_pb2.Latent(family="f", values=[0.0] * 4)
+_PICTURE = image_pb2.Image(
+    data=bytes(8 * 8 * 3),
+    mime_type="application/octet-stream",
+    height_px=8,
+    width_px=8,
+    channel_count=3,
+)
 
 
 def _tensor(name: str, *shape: int, dtype: type = np.float32) -> TensorSpec:
@@ -167,8 +176,10 @@ def _draw(count: int, *, temperature: float = 1.0) -> Draw:
     return Draw(7, 0, count, temperature, "normal")
 
 
-def _pixel(answer: pb.GenerateResponse) -> int:
-    return answer.faces[0].image.data[0]
+def _first_pixel(answer: Any) -> int:
+    image = answer.faces[0].image if isinstance(answer, pb.GenerateResponse) else answer.images[0]
+    value: int = image.data[0]
+    return value
 
 
 def test_families_follow_the_engines_models(engine: NumpyEngine) -> None:
@@ -275,8 +286,17 @@ def test_steps_of_a_call_share_its_deadline_client_and_priority(engine: NumpyEng
         assert part.request_id == "r"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda faces: faces.Generate(pb.GenerateRequest(count=1, format=_RAW)),
+        lambda faces: faces.Decode(pb.DecodeRequest(latents=[_ZEROS], format=_RAW)),
+        lambda faces: faces.Reconstruct(pb.ReconstructRequest(images=[_PICTURE], format=_RAW)),
+    ],
+    ids=["generate", "decode", "reconstruct"],
+)
 def test_version_exchanged_during_a_call_fails_no_call(
-    engine: NumpyEngine, faces: FaceServiceStub
+    engine: NumpyEngine, faces: FaceServiceStub, call: Callable[[FaceServiceStub], Any]
 ) -> None:
     def exchange(request: InferRequest) -> None:
         if (request.model, request.version) == ("f-decoder", "1"):
@@ -284,10 +304,23 @@ def test_version_exchanged_during_a_call_fails_no_call(
 
     engine.before_answer = exchange
 
-    answer = faces.Generate(pb.GenerateRequest(count=1, format=_RAW))
+    answer = call(faces)
 
     assert answer.version == "2"
-    assert _pixel(answer) == 2
+    assert _first_pixel(answer) == 2
+
+
+def test_family_that_goes_again_and_again_is_unavailable(
+    engine: NumpyEngine, faces: FaceServiceStub
+) -> None:
+    engine.before_answer = lambda request: engine.exchange(
+        _models(str(int(request.version) + 1)), tell=False
+    )
+
+    with pytest.raises(grpc.RpcError, match="the family is loading") as caught:
+        faces.Generate(pb.GenerateRequest(count=1))
+
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_versions_exchanged_under_traffic_fail_no_call(

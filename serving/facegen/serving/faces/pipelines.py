@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,12 @@ __all__ = ["Draw", "Faces", "Pipelines", "Posteriors"]
 
 _LOGGER = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+# Named once: an annotation inside a method is evaluated at every call.
+Answer = dict[str, Array] | FacegenError
+PixelsOrError = Pixels | FacegenError
 
 # While one chunk of a stream is coded and sent, one is computed; more would only use memory.
 _CHUNKS_IN_FLIGHT = 2
@@ -74,11 +79,32 @@ class Posteriors:
     logvar: Floats | None
 
 
+class _Waiter(Generic[T]):
+    """Makes a call of what calls back: give it `done`, then wait, once."""
+
+    def __init__(self) -> None:
+        self._answers: list[T | FacegenError] = []
+        self._answered = threading.Lock()
+        self._answered.acquire()
+
+    def done(self, answer: T | FacegenError) -> None:
+        self._answers.append(answer)
+        self._answered.release()
+
+    def wait(self) -> T:
+        self._answered.acquire()
+        (answer,) = self._answers
+        if isinstance(answer, FacegenError):
+            raise answer
+        return answer
+
+
 class Pipelines:
     """The pipelines over the families of one engine; safe to call from several threads.
 
-    Every method blocks, and raises what `Engine.submit` names. `context` carries the deadline of
-    all its steps, and cancels them.
+    The errors are those of `Engine.submit`. `context` carries the deadline of all steps of a call,
+    and cancels them. `begin_decode` and `begin_generate` call back, from any thread and exactly
+    once; the others block.
 
     Args:
         engine: Runs the models; it is not closed here.
@@ -117,6 +143,21 @@ class Pipelines:
         outputs = self._infer(family, family.encoder, {"image": pixels}, context)
         return Posteriors(mu=outputs["mu"], logvar=outputs.get("logvar"))
 
+    def begin_decode(
+        self,
+        family: Family,
+        latents: Floats,
+        done: Callable[[PixelsOrError], None],
+        *,
+        context: CallContext,
+    ) -> None:
+        """Decode latents (B, Z) to pictures (B, H, W, C); never blocks."""
+
+        def decoded(answer: Answer) -> None:
+            done(answer if isinstance(answer, FacegenError) else answer["image"])
+
+        self._submit(family, family.decoder, {"latent": latents}, context, decoded)
+
     def decode(
         self, family: Family, latents: Floats, *, context: CallContext | None = None
     ) -> Pixels:
@@ -127,12 +168,36 @@ class Pipelines:
         self, family: Family, pixels: Pixels, *, context: CallContext | None = None
     ) -> Pixels:
         """Encode pictures (B, H, W, C) and decode the means of their posteriors."""
-        inputs = {"image": pixels}
-        return self._begin(family, family.encoder, inputs, "mu", context or CallContext())().pixels
+        waiter = _Waiter[Faces]()
+        self._begin(
+            family,
+            (family.encoder, "mu"),
+            {"image": pixels},
+            waiter.done,
+            context or CallContext(),
+        )
+        return waiter.wait().pixels
+
+    def begin_generate(
+        self,
+        family: Family,
+        draw: Draw,
+        done: Callable[[Faces | FacegenError], None],
+        *,
+        context: CallContext,
+    ) -> None:
+        """Draw faces from a prior; face i depends on the seed and i alone. Never blocks."""
+        noise, uniform = latent_noise(
+            draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
+        )
+        inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
+        self._begin(family, (family.priors[draw.prior], "latent"), inputs, done, context)
 
     def generate(self, family: Family, draw: Draw, *, context: CallContext | None = None) -> Faces:
-        """Draw faces from a prior; face i depends on the seed and i alone."""
-        return self._draw(family, draw, context or CallContext())()
+        """Draw faces from a prior; see `begin_generate`."""
+        waiter = _Waiter[Faces]()
+        self.begin_generate(family, draw, waiter.done, context=context or CallContext())
+        return waiter.wait()
 
     def generate_chunks(
         self, family: Family, draw: Draw, *, context: CallContext | None = None
@@ -148,15 +213,16 @@ class Pipelines:
             replace(draw, first_index=draw.first_index + done, count=min(rows, draw.count - done))
             for done in range(0, draw.count, rows)
         )
-        under_way: deque[tuple[Draw, Callable[[], Faces]]] = deque()
+        under_way: deque[tuple[Draw, _Waiter[Faces]]] = deque()
         with (context or CallContext()).part() as part:
             while True:
                 while len(under_way) < _CHUNKS_IN_FLIGHT and (chunk := next(chunks, None)):
-                    under_way.append((chunk, self._draw(family, chunk, part)))
+                    under_way.append((chunk, _Waiter()))
+                    self.begin_generate(family, chunk, under_way[-1][1].done, context=part)
                 if not under_way:
                     return
-                chunk, faces = under_way.popleft()
-                yield chunk, faces()
+                chunk, waiter = under_way.popleft()
+                yield chunk, waiter.wait()
 
     def interpolate(
         self,
@@ -171,47 +237,37 @@ class Pipelines:
         path = (slerp if spherical else lerp)(*ends, count=count)
         return Faces(path, self.decode(family, path, context=context))
 
-    def _draw(self, family: Family, draw: Draw, context: CallContext) -> Callable[[], Faces]:
-        """Begin to draw faces; what is returned waits for them."""
-        noise, uniform = latent_noise(
-            draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
-        )
-        inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
-        return self._begin(family, family.priors[draw.prior], inputs, "latent", context)
-
     def _begin(
-        self, family: Family, model: str, inputs: Tensors, output: str, context: CallContext
-    ) -> Callable[[], Faces]:
+        self,
+        family: Family,
+        first: tuple[str, str],
+        inputs: Tensors,
+        done: Callable[[Faces | FacegenError], None],
+        context: CallContext,
+    ) -> None:
         """Run a model that gives latents, and the decoder on them; no thread wakes in between.
 
-        Returns:
-            What waits for the faces, once.
+        Args:
+            family: Whose models.
+            first: The model, and the name of its output.
+            inputs: Its inputs.
+            done: Gets latents and pictures.
+            context: Of both.
         """
-        latents: list[Array] = []
-        answers: list[dict[str, Array] | FacegenError] = []
-        answered = threading.Lock()
-        answered.acquire()
+        model, output = first
 
-        def finish(answer: dict[str, Array] | FacegenError) -> None:
-            answers.append(answer)
-            answered.release()
-
-        def decode(answer: dict[str, Array] | FacegenError) -> None:
+        def decode(answer: Answer) -> None:
             if isinstance(answer, FacegenError):
-                finish(answer)
-            else:
-                latents.append(answer[output])
-                self._submit(family, family.decoder, {"latent": answer[output]}, context, finish)
+                done(answer)
+                return
+            latents = answer[output]
 
-        def wait() -> Faces:
-            answered.acquire()
-            (answer,) = answers
-            if isinstance(answer, FacegenError):
-                raise answer
-            return Faces(latents[0], answer["image"])
+            def finish(pixels: PixelsOrError) -> None:
+                done(pixels if isinstance(pixels, FacegenError) else Faces(latents, pixels))
+
+            self.begin_decode(family, latents, finish, context=context)
 
         self._submit(family, model, inputs, context, decode)
-        return wait
 
     def _submit(
         self, family: Family, model: str, inputs: Tensors, context: CallContext, done: Done

@@ -8,7 +8,7 @@ from facegen.serving.imaging.cropping import (
     square_of,
 )
 from facegen.serving.imaging.origin import Origin
-from facegen.serving.imaging.pool import ImagingPool
+from facegen.serving.imaging.pool import ImagingPool, coded_quickly
 from facegen.serving.imaging.reading import PictureLimits, Upload, read_view
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "PictureLimits",
     "PixelSquare",
     "Upload",
+    "coded_quickly",
     "encode_pictures",
     "read_view",
     "square_of",

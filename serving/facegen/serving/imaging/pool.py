@@ -3,6 +3,7 @@
 The coders release the GIL.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from facegen.serving.call_context import CallContext
 from facegen.serving.errors import CallCancelledError
-from facegen.serving.imaging.coding import RAW, PictureFormat, encode_pictures
+from facegen.serving.imaging.coding import RAW, WEBP, PictureFormat, encode_pictures
 from facegen.serving.imaging.cropping import CropSquare
 from facegen.serving.imaging.origin import Origin
 from facegen.serving.imaging.reading import (
@@ -27,13 +28,14 @@ from facegen.serving.imaging.reading import (
     view_of,
 )
 
-__all__ = ["ImagingPool"]
+__all__ = ["ImagingPool", "coded_quickly"]
 
 T = TypeVar("T")
 
-# Coding this many pixels costs about ten times what handing them to another thread does: fewer gained
-# nothing from a second thread.
+# Coding this many pixels costs about ten times what handing them to another thread does: fewer
+# gained nothing from a second thread.
 _PIXELS_PER_JOB = 16 * 64 * 64
+_QUICK_PIXELS = 64 * 64
 # Decoded pictures larger than this are counted, so that calls at a time cannot add up their memory.
 _LARGE_PIXELS = 1024 * 1024
 
@@ -48,7 +50,7 @@ class ImagingPool:
 
     def __init__(self, threads: int, limits: PictureLimits) -> None:
         self._threads = threads
-        self._executor = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="imaging")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._large = threading.Semaphore(threads)
         self._limits = limits
 
@@ -116,6 +118,10 @@ class ImagingPool:
             files = self._run([partial(encode, part) for part in parts])
         return [file for some in files for file in some]
 
+    def begin(self, work: Callable[[], None]) -> None:
+        """Run work that codes pictures in a thread of the pool; it must raise nothing."""
+        self._executor.submit(work)
+
     def _view(
         self,
         picture: OpenPicture,
@@ -148,6 +154,13 @@ class ImagingPool:
     def close(self) -> None:
         """Finish the jobs that run and drop the others."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def coded_quickly(shape: tuple[int, int, int, int], picture_format: PictureFormat) -> bool:
+    """Tell whether coding pictures (B, H, W, C) takes about as long as handing them to a thread."""
+    if picture_format.mime_type == RAW:
+        return True
+    return picture_format.mime_type != WEBP and math.prod(shape[:3]) <= _QUICK_PIXELS
 
 
 def _parts(pixel_counts: Sequence[int]) -> list[slice]:
