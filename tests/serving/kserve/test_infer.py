@@ -83,6 +83,19 @@ def test_bytes_come_back_raw_and_typed(stub: Any) -> None:
         assert list(answer.raw_output_contents) == [_strings(*strings)]
 
 
+def test_many_values_that_are_read_one_by_one_come_back(stub: Any) -> None:
+    numbers = [float(number) for number in range(16_000)]
+    strings = [b"%d" % number for number in range(16_000)]
+    typed = infer("same-FP32", tensor("x", (8, 2_000), fp32_contents=numbers))
+    raw = infer("same-BYTES", tensor("x", (8, 2_000), "BYTES"), raw=(_strings(*strings),))
+
+    answers = [stub.ModelInfer(request).raw_output_contents[0] for request in (typed, raw)]
+
+    assert answers == [np.array(numbers, np.float32).tobytes(), _strings(*strings)]
+    wrong = infer("same-FP32", tensor("x", (8, 2_000), fp32_contents=numbers[1:]))
+    assert _refused(lambda: stub.ModelInfer(wrong)).code() == _INVALID
+
+
 def test_any_byte_but_zero_is_a_true_bool(stub: Any) -> None:
     request = infer("same-BOOL", tensor("x", (1, 3), "BOOL"), raw=(b"\0\1\xff",))
 

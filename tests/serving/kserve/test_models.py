@@ -84,10 +84,12 @@ def test_the_metadata_of_the_server_lists_the_extensions_that_are_there(stub: An
 
 
 def test_the_metadata_of_a_model_has_its_tensors_and_its_ready_versions(stub: Any) -> None:
-    batched = stub.ModelMetadata(pb.ModelMetadataRequest(name="versions", version="1"))
+    batched = stub.ModelMetadata(pb.ModelMetadataRequest(name="versions"))
     other = stub.ModelMetadata(pb.ModelMetadataRequest(name="pair"))
+    one = stub.ModelMetadata(pb.ModelMetadataRequest(name="versions", version="1"))
 
     assert (batched.name, list(batched.versions)) == ("versions", ["1", "2"])
+    assert list(one.versions) == ["1"]
     assert batched.platform == "onnxruntime_onnx"
     (x,) = batched.inputs
     assert (x.name, x.datatype, list(x.shape)) == ("x", "FP32", [-1, 4])

@@ -18,7 +18,7 @@ from facegen.serving.kserve.streaming import Streams
 from facegen.serving.onnx.engine import OnnxEngine
 from facegen.serving.rpc.calls import Calls
 from facegen.serving.statistics import ModelStatistics
-from tests.serving.kserve.conftest import ROW, infer, tensor
+from tests.serving.kserve.conftest import ROW, StartServer, infer, tensor
 
 _STRICT = (("triton_grpc_error", "true"),)
 _LIMIT = 64
@@ -179,3 +179,22 @@ def test_a_stream_begins_no_more_than_its_limit_before_answers_are_taken() -> No
     _until(lambda: read == _LIMIT + 2)
     assert finishes.qsize() == _LIMIT
     answers.close()
+
+
+def test_streams_of_broken_messages_leave_no_call_behind(start_same: StartServer) -> None:
+    server = start_same(max_concurrent_calls=3)
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+    for _ in range(40):
+        with grpc.insecure_channel(server.address) as channel:
+            messages = [infer("counted").SerializeToString(), b"\xff"]
+            method: Any = channel.stream_stream(path)  # of bytes, which its type lacks
+            stream = method(iter(messages), timeout=30)
+            next(stream)  # what came before it is answered
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+    with grpc.insecure_channel(server.address) as channel:
+        stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub.ModelInfer(infer("counted"), timeout=30)

@@ -13,7 +13,7 @@ from facegen.serving.errors import InputError
 from facegen.serving.kserve.classification import classify
 from facegen.serving.kserve.parameters import read_parameter
 from facegen.serving.kserve.shared_memory import Place, Regions
-from facegen.serving.kserve.tensors import DATATYPES, read_raw, read_typed, write_raw
+from facegen.serving.kserve.tensors import DATATYPES, check_size, read_raw, read_typed, write_raw
 
 __all__ = ["ModelCodec", "Output"]
 
@@ -102,6 +102,7 @@ class ModelCodec:
             self._check(field, tensor, known, shape)
             place = self._regions.place(f"{field}.parameters", tensor.parameters)
             if place is not None:
+                check_size(field, known.datatype, shape, place.byte_size)
                 arrays[spec.name] = read_raw(field, known.datatype, shape, place.read())
             elif raw_count:
                 arrays[spec.name] = self._read_raw(field, tensor, shape, raw, raw_count)

@@ -1,5 +1,6 @@
 """Runs the protocol's inference requests on the engine."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +13,19 @@ from facegen.serving.kserve.codec import ModelCodec
 from facegen.serving.kserve.parameters import read_request_parameters
 from facegen.serving.kserve.shared_memory import Regions
 
-__all__ = ["Finish", "Inference", "read_version"]
+__all__ = ["Finish", "Inference", "read_version", "takes_long"]
 
 # Takes a ModelInferResponse, or an error; called exactly once, from any thread.
 Finish = Callable[[Any], None]
 
+# Values that are read one by one, by Python, in about a millisecond.
+_MANY_VALUES = 10_000
+
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-def read_version(version: str) -> str:
-    """Read a version as a request names it; empty is the newest.
+def read_version(version: str, field: str = "version") -> str:
+    """Read a version as a request names it in a field; empty is the newest.
 
     Raises:
         InputError: It is no number.
@@ -29,8 +33,18 @@ def read_version(version: str) -> str:
     if not version:
         return ""
     if not _VERSION.fullmatch(version):
-        raise InputError("model_version", f'is "{version}"; give a number above 0, or nothing')
+        raise InputError(field, f'is "{version}"; give a number above 0, or nothing')
     return str(int(version))
+
+
+def takes_long(request: Any) -> bool:
+    """Whether a `ModelInferRequest` has many values to be read one by one, so that others wait."""
+    raw = bool(request.raw_input_contents)
+    return any(
+        math.prod(tensor.shape) > _MANY_VALUES
+        for tensor in request.inputs
+        if not raw or tensor.datatype == "BYTES"
+    )
 
 
 class Inference:
@@ -57,12 +71,14 @@ class Inference:
         Raises:
             FacegenError: It cannot begin; `finish` is not called.
         """
-        version = read_version(request.model_version)
+        version = read_version(request.model_version, "model_version")
         if request.parameters:
             read_request_parameters(request.parameters, context)
-        self._begin(request, version, context, finish)
+        self._begin(request, version, context, finish, retried=False)
 
-    def _begin(self, request: Any, version: str, context: CallContext, finish: Finish) -> None:
+    def _begin(
+        self, request: Any, version: str, context: CallContext, finish: Finish, *, retried: bool
+    ) -> None:
         engine = self._engine()
         codec = self._codec(engine.model(request.model_name, version))
         info = codec.info
@@ -73,8 +89,8 @@ class Inference:
             try:
                 if not isinstance(answer, FacegenError):
                     finish(codec.write(request.id, outputs, answer))
-                elif not version and _has_gone(engine, info, answer):
-                    self._begin(request, version, context, finish)
+                elif not version and not retried and _has_gone(engine, info, answer):
+                    self._begin(request, version, context, finish, retried=True)
                 else:
                     finish(answer)
             except Exception as error:  # in the engine's thread, the outermost frame

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from concurrent import futures
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from facegen.serving.errors import (
     RegionError,
     UnsupportedError,
 )
-from facegen.serving.kserve.inference import Finish, Inference, read_version
+from facegen.serving.kserve.inference import Finish, Inference, read_version, takes_long
 from facegen.serving.kserve.log_settings import change_log, log_message
 from facegen.serving.kserve.metadata import model_metadata, server_metadata
 from facegen.serving.kserve.repository import (
@@ -68,6 +69,7 @@ class KserveService(GRPCInferenceServiceServicer):  # type: ignore[misc] # it ha
         self._regions = Regions(enabled=config.shared_memory)
         self._inference = Inference(self._open_engine, self._regions)
         self._streams = Streams()
+        self._readers = futures.ThreadPoolExecutor(1, "read")
 
     def close_streams(self) -> None:
         """Take no more requests of open streams, which end once theirs are answered."""
@@ -101,7 +103,7 @@ class KserveService(GRPCInferenceServiceServicer):  # type: ignore[misc] # it ha
         engine = self._open_engine()
         info = engine.model(request.name, read_version(request.version))
         versions = [each.version for each in engine.models() if each.name == info.name]
-        return model_metadata(info, versions)
+        return model_metadata(info, [info.version] if request.version else versions)
 
     @answers
     def ModelConfig(self, request: Any, context: CallContext) -> Any:  # noqa: N802 - gRPC's name
@@ -129,7 +131,10 @@ class KserveService(GRPCInferenceServiceServicer):  # type: ignore[misc] # it ha
         self, request: Any, context: CallContext, finish: Finish
     ) -> None:
         """Run a model."""
-        self._inference.begin(request, context, finish)
+        if takes_long(request):
+            self._readers.submit(self._begin, request, context, finish)
+        else:
+            self._inference.begin(request, context, finish)
 
     @streams
     def ModelStreamInfer(  # noqa: N802 - gRPC's name
@@ -249,6 +254,13 @@ class KserveService(GRPCInferenceServiceServicer):  # type: ignore[misc] # it ha
             require_admin(context)
             change_log(request.settings)
         return log_message()
+
+    def _begin(self, request: Any, context: CallContext, finish: Finish) -> None:
+        """Begin an inference in a thread of our own."""
+        try:
+            self._inference.begin(request, context, finish)
+        except Exception as error:  # the outermost frame of the thread's task
+            finish(error)
 
     def _open_engine(self) -> Engine:
         if self.engine is None:

@@ -50,6 +50,7 @@ class _Lane:
         self._changed = threading.Condition()
         self._slots: deque[Slot] = deque()
         self._ended = False  # no more requests are taken
+        self.error: Exception | None = None  # of which the stream is to end
 
     def enter(self, slot: Slot) -> bool:
         """Add a request once there is room; False: no more are taken."""
@@ -120,6 +121,7 @@ class Streams:
 
         Raises:
             EngineClosedError: `close` was called; what had come before it is answered.
+            Exception: What `requests` raised, once what had come before it is answered.
         """
         lane = _Lane()
         with self._lock:
@@ -136,6 +138,8 @@ class Streams:
             with self._lock:
                 self._lanes.remove(lane)
             lane.cancel()
+        if lane.error is not None:
+            raise lane.error
         if self._closed and not context.cancelled:
             raise EngineClosedError("the server")
 
@@ -158,6 +162,8 @@ def _read(requests: Iterator[Any], context: CallContext, begin: Begin, lane: _La
             _begin(request, slot, begin, lane)
     except grpc.RpcError:
         lane.cancel()  # the client is gone
+    except Exception as error:  # a message that is no request
+        lane.error = error
     finally:
         lane.end()
 

@@ -11,7 +11,7 @@ import numpy as np
 from facegen.serving.engine import Array
 from facegen.serving.errors import InputError
 
-__all__ = ["DATATYPES", "DTYPES", "join_strings", "read_raw", "read_typed", "write_raw"]
+__all__ = ["DATATYPES", "DTYPES", "check_size", "read_raw", "read_typed", "write_raw"]
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -65,18 +65,27 @@ def read_raw(field: str, datatype: str, shape: Sequence[int], raw: bytes) -> Arr
         InputError: The bytes are not of this datatype and shape.
     """
     dtype = DTYPES[datatype]
-    count = math.prod(shape)
+    check_size(field, datatype, shape, len(raw))
     if dtype.hasobject:
-        return _shaped(field, _string_array(_split_strings(field, raw, count)), shape)
-    if len(raw) != count * dtype.itemsize:
-        raise InputError(
-            field,
-            f"has {len(raw)} bytes, {datatype} of shape {list(shape)} needs "
-            f"{count * dtype.itemsize}; give the shape of the data",
-        )
+        return _shaped(field, _string_array(_split_strings(field, raw, math.prod(shape))), shape)
     array = np.frombuffer(raw, np.uint8 if dtype.kind == "b" else dtype)
     # Any byte but 0 is true; a bool of another value than 0 and 1 would make numpy lie.
     return _shaped(field, array != 0 if dtype.kind == "b" else array, shape)
+
+
+def check_size(field: str, datatype: str, shape: Sequence[int], byte_size: int) -> None:
+    """Check how many bytes raw contents have, as far as datatype and shape tell.
+
+    Raises:
+        InputError: They are not so many.
+    """
+    needed = math.prod(shape) * DTYPES[datatype].itemsize
+    if byte_size != needed and datatype != "BYTES":
+        raise InputError(
+            field,
+            f"has {byte_size} bytes, {datatype} of shape {list(shape)} needs {needed}; "
+            "give the shape of the data",
+        )
 
 
 def read_typed(field: str, datatype: str, shape: Sequence[int], contents: Any) -> Array:
@@ -101,14 +110,15 @@ def read_typed(field: str, datatype: str, shape: Sequence[int], contents: Any) -
             raise InputError(
                 f"{field}.contents", f"has {given.name}, {datatype} goes in {wanted} alone"
             )
-    values = getattr(contents, wanted)[:]
+    given_values = getattr(contents, wanted)
     count = math.prod(shape)
-    if len(values) != count:
+    if len(given_values) != count:
         raise InputError(
             f"{field}.contents.{wanted}",
-            f"has {len(values)} values, shape {list(shape)} needs {count}; give as many, "
+            f"has {len(given_values)} values, shape {list(shape)} needs {count}; give as many, "
             "or raw_input_contents",
         )
+    values = given_values[:]
     if datatype == "BYTES":
         return _shaped(field, _string_array(values), shape)
     try:
@@ -123,13 +133,9 @@ def read_typed(field: str, datatype: str, shape: Sequence[int], contents: Any) -
 def write_raw(array: Array) -> bytes:
     """Write raw contents; of arrays of objects, elements are bytes."""
     if array.dtype.hasobject:
-        return join_strings(array.ravel().tolist())
+        strings = array.ravel().tolist()
+        return b"".join(part for each in strings for part in (_LENGTH.pack(len(each)), each))
     return array.tobytes()
-
-
-def join_strings(strings: Sequence[bytes]) -> bytes:
-    """Write elements of BYTES, each after its length."""
-    return b"".join(part for string in strings for part in (_LENGTH.pack(len(string)), string))
 
 
 def _split_strings(field: str, raw: bytes, count: int) -> list[bytes]:
