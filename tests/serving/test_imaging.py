@@ -25,6 +25,7 @@ from facegen.serving.imaging import (
     PixelSquare,
     Upload,
     encode_pictures,
+    open_pictures,
     read_view,
 )
 
@@ -246,6 +247,14 @@ def test_pixel_bomb_is_refused_from_its_header(side: int) -> None:
 def test_picture_just_above_the_limit_is_refused_with_its_size() -> None:
     with pytest.raises(PictureSizeError, match="8000 x 6251"):
         _read(_png_header(8000, 6251))
+
+
+def test_limit_can_be_raised_above_pillows_own() -> None:
+    upload = Upload(_png_header(20_000, 10_000), "images[3].data")
+
+    (picture,) = open_pictures([upload], PictureLimits(max_pixels=200_000_000))
+
+    assert picture.pixel_count == 200_000_000
 
 
 @pytest.mark.parametrize(

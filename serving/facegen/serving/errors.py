@@ -104,11 +104,10 @@ class PictureError(InputError):
 class PictureSizeError(InputError):
     """A picture has more pixels than are decoded; found from its header."""
 
-    def __init__(self, field: str, *, limit: int, size_px: tuple[int, int] | None = None) -> None:
-        size = f"of {size_px[0]} x {size_px[1]} pixels " if size_px else ""
+    def __init__(self, field: str, *, limit: int, size_px: tuple[int, int]) -> None:
         super().__init__(
             field,
-            f"is a picture {size}above the limit of {limit} pixels "
+            f"is a picture of {size_px[0]} x {size_px[1]} pixels above the limit of {limit} pixels "
             "(--max-picture-pixels); reduce it",
         )
 

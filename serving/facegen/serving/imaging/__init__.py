@@ -9,7 +9,7 @@ from facegen.serving.imaging.cropping import (
 )
 from facegen.serving.imaging.origin import Origin
 from facegen.serving.imaging.pool import ImagingPool, coded_quickly
-from facegen.serving.imaging.reading import PictureLimits, Upload, read_view
+from facegen.serving.imaging.reading import PictureLimits, Upload, open_pictures, read_view
 
 __all__ = [
     "JPEG",
@@ -26,6 +26,7 @@ __all__ = [
     "Upload",
     "coded_quickly",
     "encode_pictures",
+    "open_pictures",
     "read_view",
     "square_of",
 ]

@@ -23,7 +23,9 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
     *(NotImplementedError, struct.error, zlib.error),
 )
-_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# Pillow has a limit of its own, beside which no larger one could be set; here pixels are limited as
+# configured, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
 # EXIF orientations 5 to 8 exchange width and height (EXIF 2.3, tag 0x0112).
 _ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # A JPEG decoder that leaves out fine detail must leave twice what the view shows, or it would blur.
@@ -98,7 +100,7 @@ def open_pictures(uploads: Sequence[Upload], limits: PictureLimits) -> list[Open
     """
     pictures, pixels = [], 0
     for upload in uploads:
-        picture = _open(upload, limits)
+        picture = _open(upload)
         if picture.pixel_count > limits.max_pixels:
             raise PictureSizeError(upload.field, limit=limits.max_pixels, size_px=picture.size_px)
         pixels += picture.pixel_count
@@ -154,7 +156,7 @@ def view_of(
     return np.asarray(view).reshape(shape)
 
 
-def _open(upload: Upload, limits: PictureLimits) -> OpenPicture:
+def _open(upload: Upload) -> OpenPicture:
     """Read a picture's header."""
     if not upload.data:
         raise PictureError(upload.field, "is empty; send a picture's bytes")
@@ -163,8 +165,6 @@ def _open(upload: Upload, limits: PictureLimits) -> OpenPicture:
         return OpenPicture(pixels, upload.field, (upload.shape[1], upload.shape[0]))
     try:
         picture = Image.open(io.BytesIO(upload.data), formats=_FORMATS)
-    except _BOMB as error:
-        raise PictureSizeError(upload.field, limit=limits.max_pixels) from error
     except _BROKEN as error:
         raise PictureError(
             upload.field,
