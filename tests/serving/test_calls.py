@@ -86,7 +86,9 @@ def served(request: pytest.FixtureRequest) -> Any:
 
     @contextmanager
     def serve(service: Any) -> Iterator[Any]:
-        executor = CallExecutor(8, Any) if request.param == "deferred" else ThreadPoolExecutor(8)
+        refusal: Any = None  # of calls that are too many, which these are not
+        deferred = request.param == "deferred"
+        executor = CallExecutor(8, refusal) if deferred else ThreadPoolExecutor(8)
         server = grpc.server(executor)
         add_FaceServiceServicer_to_server(service, server)
         port = server.add_insecure_port("127.0.0.1:0")

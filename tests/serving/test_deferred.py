@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import status_pb2  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
 from facegen.serving.call_context import CallContext
@@ -22,7 +23,7 @@ from facegen.v1.face_service_pb2_grpc import (
 )
 
 Begin = Callable[[pb.GenerateRequest, CallContext, Finish], None]
-_REFUSAL = rpc_status.to_status(rpc_status.status_pb2.Status(code=8, message="too many calls"))
+_REFUSAL = rpc_status.to_status(status_pb2.Status(code=8, message="too many calls"))
 _GENERATE = "/facegen.v1.FaceService/Generate"
 
 
@@ -205,8 +206,10 @@ def test_deadline_of_the_call_is_the_contexts() -> None:
 
 
 def test_bytes_that_do_not_parse_are_internal() -> None:
-    with _channel(_service(_at_once)) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(_GENERATE)(b"\xff\xff\xff")
+    with _channel(_service(_at_once)) as channel:
+        generate: Any = channel.unary_unary(_GENERATE)
+        with pytest.raises(grpc.RpcError) as caught:
+            generate(b"\xff\xff\xff")
 
     assert caught.value.code() == grpc.StatusCode.INTERNAL
 

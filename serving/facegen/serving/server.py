@@ -27,6 +27,7 @@ from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.rpc.calls import Calls, streams
 from facegen.serving.rpc.deferred import CallExecutor
 from facegen.serving.rpc.health import Health
+from facegen.serving.rpc.parsing import parsing
 from facegen.serving.rpc.status import status_of
 from facegen.serving.security.gate import Gate
 from facegen.serving.security.tls import server_credentials
@@ -75,11 +76,13 @@ class Server:
         self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None
         self._reporting = threading.Lock()
-        executor = CallExecutor(config.max_concurrent_calls, _refusal(config), self._calls.refused)
+        self._executor = CallExecutor(
+            config.max_concurrent_calls, _refusal(config), self._calls.refused
+        )
         self._server = grpc.server(
-            executor,
+            self._executor,
             options=_channel_options(config),
-            maximum_concurrent_rpcs=executor.maximum_concurrent_rpcs,
+            maximum_concurrent_rpcs=self._executor.maximum_concurrent_rpcs,
         )
         self.address = config.address
 
@@ -144,13 +147,14 @@ class Server:
         """End at once: what is under way is cancelled. Again is no harm. Blocks."""
         self._health.close()
         self._server.stop(None)
+        self._executor.shutdown(wait=False)
         if self._engine is not None:
             self._engine.close()
         self._telemetry.close()
         self._faces.imaging.close()
 
     def _add_services(self) -> None:
-        server = self._server
+        server = parsing(self._server)
         add_FaceServiceServicer_to_server(FaceService(self._faces), server)
         add_ModelServiceServicer_to_server(ModelService(self._faces), server)
         add_GRPCInferenceServiceServicer_to_server(self._kserve, server)

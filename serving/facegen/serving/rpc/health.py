@@ -41,7 +41,9 @@ class Health(health_pb2_grpc.HealthServicer):
         self._lock = threading.Lock()
         self._serving: dict[str, bool] = {}
         self._watches: set[_Watch] = set()
+        self._draining = False
         self._closed = False
+        # Never shut down: gRPC's serving thread would not survive a watch that comes after that.
         self._pool = futures.ThreadPoolExecutor(max_watches, "health")
         # gRPC calls it with the way to answer, in this pool.
         watch: Any = functools.partial(self._watch)
@@ -52,19 +54,22 @@ class Health(health_pb2_grpc.HealthServicer):
     def update(self, serving: Mapping[str, bool]) -> None:
         """Set which names serve and which do not; other names stay as they are."""
         with self._lock:
-            self._serving |= serving
+            self._serving |= dict.fromkeys(serving, False) if self._draining else serving
             self._wake()
 
     def drain(self) -> None:
-        """Set every name to not serving."""
-        self.update(dict.fromkeys(self._serving, False))
+        """Set every name to not serving, for good."""
+        with self._lock:
+            self._draining = True
+            self._serving = dict.fromkeys(self._serving, False)
+            self._wake()
 
     def close(self) -> None:
-        """End all watches, and refuse new ones."""
+        """Drain, end all watches, and refuse new ones."""
+        self.drain()
         with self._lock:
             self._closed = True
             self._wake()
-        self._pool.shutdown(wait=False)
 
     @probe
     def Check(self, request: Any, context: CallContext) -> Any:  # noqa: N802 - gRPC's name
@@ -78,11 +83,13 @@ class Health(health_pb2_grpc.HealthServicer):
         """Tell it now, and whenever it changes."""
         watch = _Watch(request.service, send)
         with self._lock:
-            refused = self._closed or len(self._watches) >= self._max_watches
-            if not refused:
+            closed, full = self._closed, len(self._watches) >= self._max_watches
+            if not closed and not full:
                 self._watches.add(watch)
                 watch.sending = True
-        if refused:
+        if closed:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        if full:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch; use Check")
         context.add_callback(lambda: self._forget(watch))
         self._send(watch)
@@ -113,7 +120,7 @@ class Health(health_pb2_grpc.HealthServicer):
             watch.send(health_pb2.HealthCheckResponse(status=status))
 
     def _status(self, watch: "_Watch") -> int:
-        if self._closed:
+        if self._closed and watch.sent != _SERVING:
             return _ENDED
         serving = self._serving.get(watch.service)
         if serving is None:
