@@ -20,8 +20,6 @@ __all__ = ["TritonServer", "start_triton", "triton_problem"]
 _ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv-triton"
 _LISTENING = re.compile(r"Started GRPCInferenceService at ([\d.]+:\d+)")
 _FLAGS = (
-    "--model-control-mode=explicit",
-    "--load-model=*",
     "--grpc-address=127.0.0.1",
     "--allow-http=false",
     "--allow-metrics=false",
@@ -92,6 +90,7 @@ def start_triton(
     *,
     core: int | None = None,
     grpc_port: int = 0,
+    explicit: bool = True,
     flags: Sequence[str] = (),
     timeout_s: float = 60.0,
 ) -> TritonServer:
@@ -101,6 +100,7 @@ def start_triton(
         repository: A model repository whose models have `backend: "python"`.
         core: The one CPU it may use; None: all.
         grpc_port: Where it listens; 0 takes a free port.
+        explicit: Whether clients may load and unload models.
         flags: More of its flags; later ones win.
         timeout_s: The longest to wait.
 
@@ -116,6 +116,7 @@ def start_triton(
         f"--model-repository={repository}",
         f"--backend-directory={_backends(packages)}",
         f"--grpc-port={grpc_port or _free_port()}",
+        *(["--model-control-mode=explicit", "--load-model=*"] if explicit else []),
         *_FLAGS,
         *flags,
     ]
