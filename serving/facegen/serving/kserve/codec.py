@@ -17,6 +17,9 @@ from facegen.serving.kserve.tensors import DATATYPES, check_size, read_raw, read
 
 __all__ = ["ModelCodec", "Output"]
 
+# One more than an array can have, so that a shape of millions is wrong as soon as it is read.
+_MOST_AXES = 65
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -81,7 +84,7 @@ class ModelCodec:
             if known is None or tensor.name in arrays:
                 raise self._name_error(tensor.name, arrays)
             raw = raws[used] if used < raw_count else None
-            shape = tuple(tensor.shape[:])
+            shape = tuple(tensor.shape[:_MOST_AXES])
             spec = known.spec
             if (
                 known.row_bytes

@@ -18,8 +18,11 @@ __all__ = ["Finish", "Inference", "read_version", "takes_long"]
 # Takes a ModelInferResponse, or an error; called exactly once, from any thread.
 Finish = Callable[[Any], None]
 
-# Values that are read one by one, by Python, in about a millisecond.
+# Values that Python reads one by one, or that are copied, in about a millisecond.
 _MANY_VALUES = 10_000
+_MANY_COPIES = 1_000_000
+# More axes than any array has; the product of a million sizes would take Python minutes.
+_MANY_AXES = 64
 
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -38,13 +41,15 @@ def read_version(version: str, field: str = "version") -> str:
 
 
 def takes_long(request: Any) -> bool:
-    """Whether a `ModelInferRequest` has many values to be read one by one, so that others wait."""
+    """Whether a `ModelInferRequest` has inputs that take so long to read that others would wait."""
     raw = bool(request.raw_input_contents)
-    return any(
-        math.prod(tensor.shape) > _MANY_VALUES
-        for tensor in request.inputs
-        if not raw or tensor.datatype == "BYTES"
-    )
+    for tensor in request.inputs:
+        slow = not raw or tensor.datatype == "BYTES"
+        if slow or tensor.parameters:  # perhaps in shared memory
+            many = _MANY_VALUES if slow else _MANY_COPIES
+            if len(tensor.shape) > _MANY_AXES or math.prod(tensor.shape) > many:
+                return True
+    return False
 
 
 class Inference:

@@ -73,12 +73,17 @@ class Region:
         """Copy bytes in.
 
         Raises:
-            RegionError: The file has become shorter.
+            RegionError: The file has become shorter, or there is no memory for it.
         """
         end = self.offset + offset + len(written)
         if os.fstat(self._file).st_size < end:
             raise RegionError(self.name, f"was cut short: it ends before byte {end} of its file")
-        os.pwrite(self._file, written, self.offset + offset)
+        try:
+            count = os.pwrite(self._file, written, self.offset + offset)
+        except OSError as error:
+            raise RegionError(self.name, f"cannot be written: {error.strerror}") from error
+        if count != len(written):
+            raise RegionError(self.name, f"took {count} of {len(written)} bytes: memory is full")
 
     def _check_file(self) -> None:
         status = os.fstat(self._file)
