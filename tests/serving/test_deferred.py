@@ -93,6 +93,21 @@ def test_call_is_answered_in_its_own_thread() -> None:
         assert FaceServiceStub(channel).Generate(pb.GenerateRequest(count=3)).seed == 3
 
 
+def test_large_message_is_read_in_another_thread_than_the_one_that_takes_all_calls() -> None:
+    names: SimpleQueue[str] = SimpleQueue()
+
+    def begin(request: pb.GenerateRequest, context: CallContext, finish: Finish) -> None:
+        names.put(threading.current_thread().name)
+        finish(pb.GenerateResponse())
+
+    with _channel(_service(begin)) as channel:
+        for family in ("small", "large" * 10_000):
+            FaceServiceStub(channel).Generate(pb.GenerateRequest(family=family))
+
+    assert not names.get().startswith("call")
+    assert names.get().startswith("call")
+
+
 def test_calls_that_wait_hold_no_threads_and_are_answered_from_any() -> None:
     begun: SimpleQueue[tuple[int, Finish]] = SimpleQueue()
 

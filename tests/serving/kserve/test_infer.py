@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
 
 from tests.serving.kserve.conftest import ROW, infer, set_parameters, tensor
 
@@ -173,6 +174,9 @@ _BAD = {
         infer("same-FP32", tensor("x", (1, -4)), raw=(ROW,)), 'inputs["x"].shape',
     ),
     "no shape": (infer("row", tensor("x", ()), raw=(ROW,)), 'inputs["x"].shape'),
+    "more axes than can be multiplied": (
+        infer("row", tensor("x", (2**62,) * 1_000_000, fp32_contents=[0])), 'inputs["x"].shape',
+    ),
     "wrong rank": (infer("row", tensor("x", (4,)), raw=(ROW,)), 'inputs["x"].shape'),
     "wrong size": (infer("row", tensor("x", (1, 2)), raw=(ROW[:8],)), 'inputs["x"].shape'),
     "wrong datatype": (
@@ -275,6 +279,26 @@ def test_more_classes_than_values_are_all_values_and_nan_is_last(stub: Any) -> N
     assert list(answer.raw_output_contents) == [
         _strings(b"1.000000:2", b"-inf:1:dog", b"nan:0:cat")
     ]
+
+
+def test_writing_many_classes_keeps_no_other_request_waiting(stub: Any) -> None:
+    values = np.zeros((1, 1_000_000), np.float32)
+    request = infer("same-FP32", tensor("x", values.shape), raw=(values.tobytes(),), outputs=("y",))
+    set_parameters(request.outputs[0], {"classification": ("int64_param", 2**62)})
+
+    def executions() -> int:
+        asked = pb.ModelStatisticsRequest(name="same-FP32")
+        return int(stub.ModelStatistics(asked).model_stats[0].execution_count)
+
+    before = executions()
+    classes = stub.ModelInfer.future(request)
+    while executions() == before:
+        assert not classes.done()
+
+    stub.ModelInfer(infer())
+
+    assert not classes.done()
+    classes.cancel()
 
 
 def test_classes_of_strings_are_refused(stub: Any) -> None:

@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext
 from facegen.serving.engine import Array, Engine, InferRequest, ModelInfo
 from facegen.serving.errors import EngineClosedError, InputError, ModelNotFoundError
-from facegen.serving.kserve.codec import ModelCodec
+from facegen.serving.kserve.codec import ModelCodec, Output
 from facegen.serving.kserve.parameters import read_request_parameters
 from facegen.serving.kserve.shared_memory import Regions
 
@@ -18,7 +19,7 @@ __all__ = ["Finish", "Inference", "read_version", "takes_long"]
 # Takes a ModelInferResponse, or an error; called exactly once, from any thread.
 Finish = Callable[[Any], None]
 
-# Values that Python reads one by one, or that are copied, in about a millisecond.
+# Values that Python reads or writes one by one, or that are copied, in about a millisecond.
 _MANY_VALUES = 10_000
 _MANY_COPIES = 1_000_000
 # More axes than any array has; the product of a million sizes would take Python minutes.
@@ -64,6 +65,7 @@ class Inference:
         self._engine = engine
         self._regions = regions
         self._codecs: dict[tuple[str, str], ModelCodec] = {}  # by name and version
+        self._writers = futures.ThreadPoolExecutor(1, "write")
 
     def begin(self, request: Any, context: CallContext, finish: Finish) -> None:
         """Run a `ModelInferRequest`; what is wrong with it is raised or given to `finish`.
@@ -90,10 +92,19 @@ class Inference:
         inputs = codec.read_inputs(request)
         outputs = codec.read_outputs(request)
 
+        def write(arrays: dict[str, Array]) -> None:
+            try:
+                finish(codec.write(request.id, outputs, arrays))
+            except Exception as error:  # the outermost frame of its thread
+                finish(error)
+
         def done(answer: dict[str, Array] | FacegenError) -> None:
             try:
                 if not isinstance(answer, FacegenError):
-                    finish(codec.write(request.id, outputs, answer))
+                    if _writing_takes_long(outputs, answer):
+                        self._writers.submit(write, answer)
+                    else:
+                        write(answer)
                 elif not version and not retried and _has_gone(engine, info, answer):
                     self._begin(request, version, context, finish, retried=True)
                 else:
@@ -113,6 +124,15 @@ class Inference:
         if codec is None or codec.info is not info:
             codec = self._codecs[key] = ModelCodec(info, self._regions)
         return codec
+
+
+def _writing_takes_long(outputs: tuple[Output, ...], arrays: Mapping[str, Array]) -> bool:
+    """Whether so many strings are to be made that the engine's thread had better run batches."""
+    return any(
+        (output.class_count or output.spec.dtype.hasobject)
+        and arrays[output.spec.name].size > _MANY_VALUES
+        for output in outputs
+    )
 
 
 def _has_gone(engine: Engine, info: ModelInfo, error: FacegenError) -> bool:

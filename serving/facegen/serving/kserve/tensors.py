@@ -51,6 +51,9 @@ _CONTENTS: Mapping[str, str] = {
 
 _LENGTH = struct.Struct("<I")
 
+# Values that Python converts in a few milliseconds, in which no other thread has a turn.
+_AT_ONCE = 2**16
+
 
 def read_raw(field: str, datatype: str, shape: Sequence[int], raw: bytes) -> Array:
     """Read raw contents: little-endian, C order; before each element of BYTES its length.
@@ -67,7 +70,8 @@ def read_raw(field: str, datatype: str, shape: Sequence[int], raw: bytes) -> Arr
     dtype = DTYPES[datatype]
     check_size(field, datatype, shape, len(raw))
     if dtype.hasobject:
-        return _shaped(field, _string_array(_split_strings(field, raw, math.prod(shape))), shape)
+        strings = _split_strings(field, raw, math.prod(shape))
+        return _shaped(field, _converted(strings, dtype), shape)
     array = np.frombuffer(raw, np.uint8 if dtype.kind == "b" else dtype)
     # Any byte but 0 is true; a bool of another value than 0 and 1 would make numpy lie.
     return _shaped(field, array != 0 if dtype.kind == "b" else array, shape)
@@ -118,12 +122,8 @@ def read_typed(field: str, datatype: str, shape: Sequence[int], contents: Any) -
             f"has {len(given_values)} values, shape {list(shape)} needs {count}; give as many, "
             "or raw_input_contents",
         )
-    values = given_values[:]
-    if datatype == "BYTES":
-        return _shaped(field, _string_array(values), shape)
     try:
-        # Out of range, numpy raises: nothing is cut off.
-        return _shaped(field, np.array(values, DTYPES[datatype]), shape)
+        return _shaped(field, _converted(given_values, DTYPES[datatype]), shape)
     except OverflowError as error:
         raise InputError(
             f"{field}.contents.{wanted}", f"has a value that is no {datatype}: {error}"
@@ -162,9 +162,15 @@ def _split_strings(field: str, raw: bytes, count: int) -> list[bytes]:
     return strings
 
 
-def _string_array(strings: Sequence[bytes]) -> Array:
-    array = np.empty(len(strings), np.object_)
-    array[:] = strings
+def _converted(values: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    """Make values an array, some at a time: there may be millions.
+
+    Raises:
+        OverflowError: One is out of the range of its type; nothing is cut off.
+    """
+    array = np.empty(len(values), dtype)
+    for begin in range(0, len(values), _AT_ONCE):
+        array[begin : begin + _AT_ONCE] = values[begin : begin + _AT_ONCE]
     return array
 
 

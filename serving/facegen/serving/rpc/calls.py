@@ -167,7 +167,8 @@ def deferred(
 ) -> Method[Request, Any]:
     """Wrap a unary method that begins its work and leaves `finish` to whoever ends it.
 
-    It runs in the one thread that takes all calls, and must be quick.
+    It runs in the one thread that takes all calls, but for those with large messages, and must be
+    quick.
     """
     return cast("Method[Request, Any]", _Unary(method))
 
