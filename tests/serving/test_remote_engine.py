@@ -16,8 +16,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from benchmarks.triton_server import start_triton, triton_problem
 from facegen.export.conversion import convert_repository
+from facegen.serving.call_context import CallContext
 from facegen.serving.engine import Array, InferRequest
 from facegen.serving.errors import (
+    CallCancelledError,
     CapabilityError,
     DeadlineError,
     ForbiddenError,
@@ -167,7 +169,32 @@ def test_rows_under_way_are_bounded_and_make_room_again(double: str) -> None:
         assert isinstance(refusal, QueueFullError)
         assert "5 of 5" in str(refusal)
         assert all(answered.acquire(timeout=_WAIT_S) for _ in range(3))
-        assert (engine.infer("waiting", _rows(40))["y"] == 2 * _rows(40)["x"]).all()
+        assert (engine.infer("waiting", _rows(5))["y"] == 2 * _rows(5)["x"]).all()
+
+
+def test_many_rows_are_sent_as_a_few_calls_at_a_time(double: str) -> None:
+    rows = _rows(1000)
+
+    with TritonEngine(double) as engine:
+        assert (engine.infer("double", rows)["y"] == 2 * rows["x"]).all()
+
+
+def test_cancelling_many_rows_ends_them_at_once(double: str) -> None:
+    context = CallContext()
+    answers: list[object] = []
+    answered = threading.Event()
+
+    def done(answer: object) -> None:
+        answers.append(answer)
+        answered.set()
+
+    with TritonEngine(double) as engine:
+        engine.submit(InferRequest("double", _rows(20_000), context=context), done)
+        context.cancel()
+
+        assert answered.wait(_WAIT_S)
+    (answer,) = answers
+    assert isinstance(answer, CallCancelledError)
 
 
 def test_full_queue_of_the_server_tells_when_to_retry(double: str) -> None:
@@ -187,6 +214,7 @@ def test_full_queue_of_the_server_tells_when_to_retry(double: str) -> None:
     full = [answer for answer in answers if isinstance(answer, RemoteQueueFullError)]
     assert 1 <= len(full) <= 2
     assert all(0 < error.retry_after_s < 60 for error in full)
+    assert all(str(error).count("retry in") == 1 for error in full)
 
 
 def test_bad_input_keeps_the_field_that_the_server_named(double: str) -> None:

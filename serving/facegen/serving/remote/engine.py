@@ -20,7 +20,7 @@ from facegen.serving.errors import (
     ServerError,
     UnreachableError,
 )
-from facegen.serving.remote.messages import count_rows, infer_messages
+from facegen.serving.remote.messages import check_dtypes, count_rows, infer_messages
 from facegen.serving.remote.pending import PendingRequest
 from facegen.serving.remote.server import RemoteServer
 from facegen.serving.remote.status import Call
@@ -116,7 +116,7 @@ class TritonEngine(Engine):
             info = self.model(request.model, request.version)
             rows = count_rows(info, request)
             call = self._call_of(request)
-            messages = list(infer_messages(info, request, rows))
+            check_dtypes(request)
             self._take_room(info.name, rows)
         except FacegenError as error:
             done(error)
@@ -126,10 +126,9 @@ class TritonEngine(Engine):
             self._give_room(info.name, rows)
             done(answer)
 
-        try:
-            PendingRequest(call, info, request, answered).send(self._server.infer, messages)
-        except ValueError:  # what gRPC raises of a channel that was closed meanwhile
-            answered(EngineClosedError())
+        messages = infer_messages(info, request, rows)
+        count = -(-rows // (info.max_batch_size or 1))
+        PendingRequest(call, info, request, answered).send(self._server.infer, messages, count)
 
     def load(
         self, model: str, *, config: str = "", files: Mapping[str, bytes] | None = None

@@ -11,6 +11,7 @@ from facegen.serving.kserve.tensors import DATATYPES, DTYPES, read_raw, read_typ
 from facegen.serving.statistics import BatchStatistics, Duration, ModelStatistics
 
 __all__ = [
+    "check_dtypes",
     "count_rows",
     "infer_messages",
     "model_info",
@@ -37,12 +38,19 @@ def count_rows(info: ModelInfo, request: InferRequest) -> int:
     return rows
 
 
-def infer_messages(info: ModelInfo, request: InferRequest, rows: int) -> Iterator[Any]:
-    """Write a request as `ModelInferRequest`s of at most the model's rows, in order.
+def check_dtypes(request: InferRequest) -> None:
+    """Refuse what the protocol cannot carry.
 
     Raises:
-        InputError: An input is of a dtype that the protocol lacks.
+        InputError: An input is of such a dtype.
     """
+    for name, array in request.inputs.items():
+        if array.dtype not in DATATYPES:
+            raise InputError(name, f"is {array.dtype}, which the protocol cannot carry")
+
+
+def infer_messages(info: ModelInfo, request: InferRequest, rows: int) -> Iterator[Any]:
+    """Write a request as `ModelInferRequest`s of at most the model's rows, in order."""
     most = info.max_batch_size or 1
     for start in range(0, rows, most):
         message = service_pb2.ModelInferRequest(
@@ -53,7 +61,7 @@ def infer_messages(info: ModelInfo, request: InferRequest, rows: int) -> Iterato
         )
         for name, array in request.inputs.items():
             part = array[start : start + most] if info.max_batch_size else array
-            message.inputs.add(name=name, datatype=_datatype(name, part), shape=part.shape)
+            message.inputs.add(name=name, datatype=DATATYPES[part.dtype], shape=part.shape)
             message.raw_input_contents.append(write_raw(part))
         if request.context.priority:
             message.parameters["priority"].uint64_param = request.context.priority
@@ -61,13 +69,6 @@ def infer_messages(info: ModelInfo, request: InferRequest, rows: int) -> Iterato
             timeout_us = round(request.context.queue_timeout_s * 1e6)
             message.parameters["timeout"].int64_param = timeout_us
         yield message
-
-
-def _datatype(name: str, array: Array) -> str:
-    datatype = DATATYPES.get(array.dtype)
-    if datatype is None:
-        raise InputError(name, f"is {array.dtype}, which the protocol cannot carry")
-    return datatype
 
 
 def read_outputs(info: ModelInfo, answer: Any, wanted: Sequence[str]) -> dict[str, Array]:

@@ -1,7 +1,8 @@
 """A request under way at a remote server, as one call or several."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -9,10 +10,16 @@ import numpy as np
 
 from facegen.errors import FacegenError
 from facegen.serving.engine import Array, Done, InferRequest, ModelInfo
+from facegen.serving.errors import EngineClosedError
 from facegen.serving.remote.messages import read_outputs
 from facegen.serving.remote.status import Call, error_of_status
 
 __all__ = ["PendingRequest"]
+
+# Enough to keep a server's instances busy, too few to fill its queue with one request.
+_MOST_CALLS = 4
+
+_Answer = dict[str, Array] | FacegenError
 
 
 class PendingRequest:
@@ -30,41 +37,73 @@ class PendingRequest:
         self._info = info
         self._request = request
         self._done = done
-        self._futures: tuple[Any, ...] = ()
-        self._answers: list[dict[str, Array] | None] = []
-        self._missing = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what follows
+        self._futures: list[Any] = []
+        self._answers: dict[int, dict[str, Array]] = {}
+        self._ended = False
 
-    def send(self, method: Any, messages: Sequence[Any]) -> None:
-        """Make the calls; `method` is the stub's ModelInfer."""
-        self._missing = len(messages)
-        self._answers = [None] * len(messages)
+    def send(self, method: Any, messages: Iterator[Any], count: int) -> None:
+        """Make the calls, a few at a time.
+
+        Args:
+            method: The stub's ModelInfer.
+            messages: What to send, in order.
+            count: How many.
+        """
+        self._method = method
+        self._messages = messages
+        self._count = count
+        self._request.context.on_cancel(self._cancel)
+        for _ in range(min(_MOST_CALLS, count)):
+            self._send_next()
+
+    def _send_next(self) -> None:
         context = self._request.context
-        timeout_s = context.left_s()
-        self._futures = tuple(method.future(each, timeout=timeout_s) for each in messages)
-        context.on_cancel(self._cancel)
-        for index, future in enumerate(self._futures):
-            future.add_done_callback(self._taking(index))
+        with self._lock:
+            message = None if self._ended else next(self._messages, None)
+            if message is None:
+                return
+            try:
+                future = self._method.future(message, timeout=context.left_s())
+            except ValueError:  # what gRPC raises of a channel that was closed meanwhile
+                future = None
+            index = len(self._futures)
+            self._futures.append(future)
+        if future is None:
+            self._take(index, EngineClosedError())
+            return
+        if context.cancelled:
+            future.cancel()
+        future.add_done_callback(partial(self._read, index))
 
     def _cancel(self) -> None:
-        for future in self._futures:
+        with self._lock:
+            futures = [future for future in self._futures if future is not None]
+        for future in futures:
             future.cancel()
 
-    def _taking(self, index: int) -> Callable[[Any], None]:
-        return lambda future: self._take(index, future)
+    def _read(self, index: int, future: Any) -> None:
+        try:
+            answer: _Answer = read_outputs(self._info, future.result(), self._request.outputs)
+        except grpc.RpcError as error:
+            answer = error_of_status(error, self._call)
+        except grpc.FutureCancelledError:
+            answer = error_of_status(future, self._call)
+        except FacegenError as error:
+            answer = error
+        self._take(index, answer)
 
-    def _take(self, index: int, future: Any) -> None:
-        answer = self._read(future)
+    def _take(self, index: int, answer: _Answer) -> None:
         with self._lock:
-            if not self._missing:  # a failure has answered already
+            if self._ended:  # a failure has answered already
                 return
-            if isinstance(answer, FacegenError):
-                self._missing = 0
-            else:
-                self._missing -= 1
+            if not isinstance(answer, FacegenError):
                 self._answers[index] = answer
-                if self._missing:
-                    return
+            ended = isinstance(answer, FacegenError) or len(self._answers) == self._count
+            self._ended = ended
+        if not ended:
+            self._send_next()
+            return
         self._request.context.forget(self._cancel)
         if isinstance(answer, FacegenError):
             self._cancel()
@@ -72,18 +111,8 @@ class PendingRequest:
         else:
             self._done(self._join())
 
-    def _read(self, future: Any) -> dict[str, Array] | FacegenError:
-        try:
-            return read_outputs(self._info, future.result(), self._request.outputs)
-        except grpc.RpcError as error:
-            return error_of_status(error, self._call)
-        except grpc.FutureCancelledError:
-            return error_of_status(future, self._call)
-        except FacegenError as error:
-            return error
-
     def _join(self) -> dict[str, Array]:
-        answers = [answer for answer in self._answers if answer is not None]
+        answers = [self._answers[index] for index in range(self._count)]
         if len(answers) == 1:
             return answers[0]
         return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}

@@ -37,6 +37,7 @@ _TRITON_UNAVAILABLE: Mapping[str, grpc.StatusCode] = {
     "explicit model load / unload": _Code.FAILED_PRECONDITION,
 }
 _TRITON_PREFIX = re.compile(r"\[request id: [^\]]*\] ")
+_RETRY = re.compile(r"; retry in [\d.]+ s$")
 _TRITON_TENSOR = re.compile(r"(?:input|output)(?: tensor)? '([^']*)'")
 
 
@@ -82,6 +83,7 @@ def error_of_status(status: grpc.RpcError, call: Call) -> FacegenError:
             return ModelNotFoundError(call.model, call.version)
         case _Code.RESOURCE_EXHAUSTED:
             details = _details(status, problem)
+            problem = _RETRY.sub("", problem)
             return RemoteQueueFullError(problem, retry_after_s=details.retry_after_s)
         case _Code.UNAVAILABLE:
             return UnreachableError(call.address, problem)
