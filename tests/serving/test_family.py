@@ -204,6 +204,16 @@ def test_a_family_that_does_not_fit_together_can_be_left_out_with_a_warning(
     assert 'error=family "f": ' in caplog.text
 
 
+def test_a_version_without_a_prior_of_the_one_before_is_still_loading(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        families = group_families([*_family(version="9"), *_family(version="10")[:3]])
+
+    assert [family.version for family in families] == ["9"]
+    assert "family=f version=10 missing=f-prior-mixture" in caplog.text
+
+
 def test_the_first_vae_is_the_default_family() -> None:
     families = group_families(
         [*_family(family="a", kind="autoencoder"), *_family(family="c"), *_family(family="b")]

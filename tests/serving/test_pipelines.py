@@ -1,4 +1,8 @@
+import re
+import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +121,42 @@ def test_cancelled_call_draws_nothing(pipelines: Pipelines, vae: Family) -> None
 
     with pytest.raises(CallCancelledError):
         pipelines.generate(vae, _draw(3), context=context)
+
+
+def test_new_version_of_a_family_takes_over_under_traffic_without_a_failed_call(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(tiny_repository, repository)
+    for config in repository.glob("*/config.pbtxt"):
+        text = config.read_text().replace("num_versions: 1", "num_versions: 2")
+        sha256 = re.search(r'"facegen.sha256.1"\s*value\s*{\s*string_value: "(\w+)"', text)
+        assert sha256 is not None
+        entry = f'{{ key: "facegen.sha256.2" value {{ string_value: "{sha256[1]}" }} }}'
+        config.write_text(f"{text}\nparameters {entry}\n")
+    taken_over = threading.Event()
+    with OnnxEngine(repository, model_control="poll", poll_s=3600) as engine:
+        pipelines = Pipelines(engine)
+
+        def draw() -> str:
+            family = find_family(pipelines.families, "tiny-vae")
+            pipelines.generate(family, _draw(2), context=CallContext(timeout_s=60))
+            return family.version
+
+        def draw_on() -> list[str]:
+            versions = [draw()]
+            while not taken_over.is_set():
+                versions.append(draw())
+            return versions
+
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(draw_on) for _ in range(4)]
+            try:
+                for folder in repository.glob("*/1"):
+                    shutil.copytree(folder, folder.with_name("2"))
+                engine.poll()
+            finally:
+                taken_over.set()
+
+        assert {call.result()[0] for call in calls} == {"1"}
+        assert draw() == "2"

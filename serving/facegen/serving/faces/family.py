@@ -79,7 +79,8 @@ def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tup
     """Group models by `facegen.family` and version.
 
     Models without `facegen.family` belong to no family and are passed over. So is, with a warning,
-    a family that lacks an encoder, a decoder or every prior: its models may be loading.
+    a version that lacks an encoder, a decoder, every prior, or a prior's model that an older
+    version has: its models may be loading.
 
     Args:
         models: What an engine lists.
@@ -98,9 +99,10 @@ def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tup
         if name:
             groups[name, int(model.version)].append(model)
     families = []
+    priors: dict[str, set[str]] = defaultdict(set)
     for name, version in sorted(groups):
         try:
-            families.append(_family(name, groups[name, version]))
+            families.append(_family(name, groups[name, version], priors=priors[name]))
         except FamilyError as error:
             if not lenient:
                 raise
@@ -138,11 +140,15 @@ def find_family(families: Sequence[Family], name: str, *, version: str = "") -> 
     return max(found, key=lambda family: int(family.version))
 
 
-def _family(name: str, models: list[ModelInfo]) -> Family | None:
+def _family(name: str, models: list[ModelInfo], *, priors: set[str]) -> Family | None:
+    """Gather a version, if it is complete; `priors` are the models of older ones, added to."""
     by_role: dict[str, list[ModelInfo]] = defaultdict(list)
     for model in models:
         by_role[_parameter(name, model, "facegen.role")].append(model)
     missing = [role for role in ("encoder", "decoder", "prior") if role not in by_role]
+    there = {model.name for model in by_role["prior"]}
+    missing += sorted(priors - there)
+    priors |= there
     if missing:
         _LOGGER.warning(
             "family incomplete family=%s version=%s missing=%s",
