@@ -34,10 +34,15 @@ _REASONS = {
     QueueFullError: "REJECTED",
 }
 
+
+def _seldom(usual: object, *others: object) -> st.SearchStrategy[Any]:
+    return st.sampled_from([usual] * 12 + list(others))
+
+
 _POLICIES = st.builds(
     QueuePolicy,
-    max_queue_size=st.sampled_from([0, 0, 3]),
-    default_timeout_s=st.sampled_from([0, 0, 0.001, 100]),
+    max_queue_size=_seldom(0, 3),
+    default_timeout_s=_seldom(0, 0.001, 100),
     timeout_action=st.sampled_from(["REJECT", "DELAY"]),
     allow_timeout_override=st.booleans(),
 )
@@ -57,6 +62,31 @@ _SETTINGS = st.fixed_dictionaries(
         "policies": st.dictionaries(st.integers(1, 3), _POLICIES),
         "preserve_ordering": st.booleans(),
     }
+)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request to make."""
+
+    rows: int
+    width: int
+    client: str
+    priority: int
+    timeout_s: float | None
+    queue_timeout_s: float
+    poisoned: bool
+
+
+_CALLS = st.builds(
+    _Call,
+    rows=st.integers(1, 12),
+    width=_seldom(1, 2, 2),
+    client=st.sampled_from(["", "a", "b"]),
+    priority=st.integers(0, 4),
+    timeout_s=_seldom(None, 0, 0.0005, 100),
+    queue_timeout_s=_seldom(0, 0.0005),
+    poisoned=_seldom(False, True, True),
 )
 
 
@@ -83,40 +113,29 @@ class _Batching(RuleBasedStateMachine):
     def begin(self, knobs: dict[str, Any]) -> None:
         self.rig = self._rig_type(worker_count=3, **knobs)
 
-    @rule(
-        rows=st.integers(1, 12),
-        width=st.sampled_from([1, 1, 1, 2]),
-        client=st.sampled_from(["", "a", "b"]),
-        priority=st.integers(0, 4),
-        timeout_s=st.sampled_from([None, None, None, 0, 0.0005, 100]),
-        queue_timeout_s=st.sampled_from([0, 0, 0, 0.0005]),
-        poisoned=st.sampled_from([False] * 5 + [True]),
-    )
-    def submit(
-        self,
-        rows: int,
-        width: int,
-        client: str,
-        priority: int,
-        timeout_s: float | None,
-        queue_timeout_s: float,
-        poisoned: bool,
-    ) -> None:
-        first = 100 * (len(self.submitted) + 1)
-        values = np.tile(np.arange(first, first + rows, dtype=np.float32)[:, None], (1, width))
-        if poisoned:
-            values[rows // 2] = -first
-        context = CallContext(
-            timeout_s=timeout_s, client=client, priority=priority, queue_timeout_s=queue_timeout_s
-        )
-        answer = self.rig.submit(values, context=context)
-        expected = (2 * values[:, 0]).tolist()
-        self.submitted.append(_Submitted(expected, poisoned, context, answer))
+    @rule(calls=st.lists(_CALLS, min_size=1, max_size=6))
+    def submit(self, calls: list[_Call]) -> None:
+        for call in calls:
+            first = 100 * (len(self.submitted) + 1)
+            values = np.arange(first, first + call.rows, dtype=np.float32)
+            if call.poisoned:
+                values[call.rows // 2] = -first
+            context = CallContext(
+                timeout_s=call.timeout_s,
+                client=call.client,
+                priority=call.priority,
+                queue_timeout_s=call.queue_timeout_s,
+            )
+            answer = self.rig.submit(np.tile(values[:, None], call.width), context=context)
+            expected = (2 * values).tolist()
+            self.submitted.append(_Submitted(expected, call.poisoned, context, answer))
 
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        if self.submitted:
-            data.draw(st.sampled_from(self.submitted)).context.cancel()
+    @rule(picks=st.lists(st.integers(0, 15), max_size=4))
+    def cancel(self, picks: list[int]) -> None:
+        """Of late requests, since the early ones have mostly been answered."""
+        for pick in picks:
+            if pick < len(self.submitted):
+                self.submitted[-1 - pick].context.cancel()
 
     @rule()
     def hold(self) -> None:
