@@ -308,6 +308,32 @@ def test_message_above_the_limit_is_refused(start_server: StartServer) -> None:
         assert _generate(channel).faces
 
 
+def test_message_above_the_limit_when_unpacked_is_refused(start_server: StartServer) -> None:
+    server = start_server("--max-message-bytes", "65536")
+    bomb = pb.GenerateRequest(count=1, prior="x" * 4_000_000)  # a few KiB on their way
+
+    with grpc.insecure_channel(server.address) as channel:
+        with pytest.raises(grpc.RpcError, match="larger than max") as caught:
+            FaceServiceStub(channel).Generate(bomb, compression=grpc.Compression.Gzip)
+
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert _generate(channel).faces
+
+
+def test_connection_that_answers_no_pings_is_closed(start_server: StartServer) -> None:
+    server = start_server("--keepalive-s", "0.1", "--keepalive-timeout-s", "0.1")
+    host, _, port = server.address.rpartition(":")
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    settings, acknowledged = bytes(3) + b"\4\0" + bytes(4), bytes(3) + b"\4\1" + bytes(4)
+    ping = b"\0\0\x08\6\0"
+
+    with socket.create_connection((host, int(port)), timeout=60) as silent:
+        silent.sendall(hello + settings + acknowledged)
+        received = b"".join(iter(lambda: silent.recv(4096), b""))  # until the server closes
+
+    assert ping in received
+
+
 def test_old_connection_is_replaced_and_its_call_goes_on(start_server: StartServer) -> None:
     server = start_server("--max-connection-age-s", "0.1", "--max-connection-grace-s", "600")
     states: list[grpc.ChannelConnectivity] = []

@@ -243,6 +243,8 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", _milliseconds(config.keepalive_s)),
         ("grpc.keepalive_timeout_ms", _milliseconds(config.keepalive_timeout_s)),
+        # Without it the pings of keepalive wait a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(config.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Clients may ping as often as this.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
