@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ from facegen.serving.imaging.cropping import CropSquare, square_of
 __all__ = ["OpenPicture", "PictureLimits", "Upload", "open_pictures", "read_view", "view_of"]
 
 # Formats whose decoders Pillow carries itself and that browsers and phones make; found by content.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# Not GIF: of 3 KB that claim to be 60,000 x 50,000 pixels, merely opening them fills 3 GB.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+# Each scan goes over all pixels and may be of 70 bytes. Cameras and browsers make about ten.
+_MOST_JPEG_SCANS = 50
+_JPEG, _JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 # What Pillow's decoders raise on broken files.
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
@@ -26,6 +31,8 @@ _BROKEN = (
 # Pillow has a limit of its own, beside which no larger one could be set; here pixels are limited as
 # configured, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# It also writes to standard error of metadata that it finds odd, and keeps every such text.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # EXIF orientations 5 to 8 exchange width and height (EXIF 2.3, tag 0x0112).
 _ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # A JPEG decoder that leaves out fine detail must leave twice what the view shows, or it would blur.
@@ -170,6 +177,10 @@ def _open(upload: Upload) -> OpenPicture:
             upload.field,
             f"is not a picture ({', '.join(_FORMATS)}), or is truncated in its header",
         ) from error
+    if upload.data.startswith(_JPEG) and upload.data.count(_JPEG_SCAN) > _MOST_JPEG_SCANS:
+        raise PictureError(
+            upload.field, f"is a JPEG of more than {_MOST_JPEG_SCANS} scans; save it again"
+        )
     return OpenPicture(picture, upload.field, picture.size)
 
 
