@@ -24,7 +24,8 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.load import Load, generator
 from benchmarks.peers import infer_body
 from benchmarks.serving import INFER, latents
-from facegen.serving.rpc.deferred import CallExecutor, Rpc, wait_for
+from facegen.serving.rpc.call_server import CallServer
+from facegen.serving.rpc.deferred import Metadata, Rpc, wait_for
 
 IMAGE = bytes(64 * 64 * 3)
 CLIENTS = (1, 8, 32)
@@ -44,6 +45,12 @@ class Deferred:
 
     blocking = False
 
+    def enter(self, metadata: Metadata) -> None:
+        """Take every call."""
+
+    def leave(self) -> None:
+        """Count no calls."""
+
     def start(self, request: pb.ModelInferRequest, rpc: Rpc) -> None:
         """Answer at once."""
         rpc.answer(answer(request))
@@ -55,12 +62,13 @@ class Deferred:
 
 def serve_threads(pipe: Connection) -> None:
     """Serve with the threaded server as it comes."""
-    _serve(futures.ThreadPoolExecutor(32), lambda request, _context: answer(request), pipe)
+    server = grpc.server(futures.ThreadPoolExecutor(32))
+    _serve(server, lambda request, _context: answer(request), pipe)
 
 
 def serve_deferred(pipe: Connection) -> None:
-    """Serve with the threaded server and our executor."""
-    _serve(CallExecutor(32), Deferred(), pipe)
+    """Serve with our loop on the threaded server's core."""
+    _serve(CallServer(futures.ThreadPoolExecutor(32)), Deferred(), pipe)
 
 
 def serve_asyncio(pipe: Connection) -> None:
@@ -71,7 +79,9 @@ def serve_asyncio(pipe: Connection) -> None:
 
     async def serve() -> None:
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((_handlers(method),))
+        service, name = INFER.strip("/").split("/")
+        handlers = grpc.method_handlers_generic_handler(service, {name: _handler(method)})
+        server.add_generic_rpc_handlers((handlers,))
         pipe.send(server.add_insecure_port("127.0.0.1:0"))
         await server.start()
         await asyncio.to_thread(pipe.recv)
@@ -80,23 +90,23 @@ def serve_asyncio(pipe: Connection) -> None:
     asyncio.run(serve())
 
 
-def _serve(executor: futures.ThreadPoolExecutor, method: Any, pipe: Connection) -> None:
-    server = grpc.server(executor)
-    server.add_generic_rpc_handlers((_handlers(method),))
+def _serve(server: Any, method: Any, pipe: Connection) -> None:
+    service, name = INFER.strip("/").split("/")
+    handlers = {name: _handler(method)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_registered_method_handlers(service, handlers)
     pipe.send(server.add_insecure_port("127.0.0.1:0"))
     server.start()
     pipe.recv()
     server.stop(0).wait()
 
 
-def _handlers(method: Any) -> Any:
-    handler = grpc.unary_unary_rpc_method_handler(
+def _handler(method: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
         method,
         request_deserializer=pb.ModelInferRequest.FromString,
         response_serializer=pb.ModelInferResponse.SerializeToString,
     )
-    service, name = INFER.strip("/").split("/")
-    return grpc.method_handlers_generic_handler(service, {name: handler})
 
 
 def _pinned(serve: Any, core: int, pipe: Connection) -> None:

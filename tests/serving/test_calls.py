@@ -29,8 +29,8 @@ from facegen.serving.errors import (
     UnauthenticatedError,
     UnsupportedError,
 )
+from facegen.serving.rpc.call_server import CallServer
 from facegen.serving.rpc.calls import Calls, Peer, answers, probe, streams
-from facegen.serving.rpc.deferred import CallExecutor
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1.face_service_pb2_grpc import (
     FaceServiceServicer,
@@ -82,21 +82,19 @@ def _service(error: Exception | None = None, calls: Calls | None = None) -> Any:
 
 @pytest.fixture(params=["deferred", "threads"])
 def served(request: pytest.FixtureRequest) -> Any:
-    """Serve a servicer, by our executor and by gRPC's own."""
+    """Serve a servicer, by our server and by gRPC's own."""
 
     @contextmanager
     def serve(service: Any) -> Iterator[Any]:
-        refusal: Any = None  # of calls that are too many, which these are not
-        deferred = request.param == "deferred"
-        executor = CallExecutor(8, refusal) if deferred else ThreadPoolExecutor(8)
-        server = grpc.server(executor)
+        pool = ThreadPoolExecutor(8)
+        server: Any = CallServer(pool) if request.param == "deferred" else grpc.server(pool)
         add_FaceServiceServicer_to_server(service, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield FaceServiceStub(channel)
         server.stop(None)
-        executor.shutdown()
+        pool.shutdown()
 
     return serve
 

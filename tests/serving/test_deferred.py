@@ -7,14 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import status_pb2  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
 from facegen.serving.call_context import CallContext
 from facegen.serving.errors import QueueFullError
-from facegen.serving.rpc import deferred as deferred_module
+from facegen.serving.rpc import call_server
+from facegen.serving.rpc.call_server import CallServer
 from facegen.serving.rpc.calls import Calls, Finish, answers, deferred, probe
-from facegen.serving.rpc.deferred import CallExecutor
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1.face_service_pb2_grpc import (
     FaceServiceServicer,
@@ -23,15 +22,14 @@ from facegen.v1.face_service_pb2_grpc import (
 )
 
 Begin = Callable[[pb.GenerateRequest, CallContext, Finish], None]
-_REFUSAL = rpc_status.to_status(status_pb2.Status(code=8, message="too many calls"))
 _GENERATE = "/facegen.v1.FaceService/Generate"
 
 
 class _Service(FaceServiceServicer):
     """Generate is what a test wants; Encode blocks until it is let go; Decode is a probe."""
 
-    def __init__(self, begin: Begin) -> None:
-        self.calls = Calls()
+    def __init__(self, begin: Begin, max_calls: int) -> None:
+        self.calls = Calls(max_calls=max_calls)
         self.entered = threading.Semaphore(0)
         self.let_go = threading.Event()
         self._begin = begin
@@ -54,24 +52,26 @@ class _Service(FaceServiceServicer):
 
 
 @contextmanager
-def _channel(
-    service: Any, executor: futures.ThreadPoolExecutor | None = None
-) -> Iterator[grpc.Channel]:
-    executor = executor or CallExecutor(8, _REFUSAL)
-    server = grpc.server(
-        executor, maximum_concurrent_rpcs=getattr(executor, "maximum_concurrent_rpcs", None)
-    )
-    add_FaceServiceServicer_to_server(service, server)
+def _served(service: Any) -> Iterator[tuple[CallServer, grpc.Channel]]:
+    pool = futures.ThreadPoolExecutor(8, "call")
+    server = CallServer(pool)
+    add_FaceServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # stands for one
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield server, channel
+    server.close()
+    pool.shutdown()
+
+
+@contextmanager
+def _channel(service: Any) -> Iterator[grpc.Channel]:
+    with _served(service) as (_, channel):
         yield channel
-    server.stop(None)
-    executor.shutdown()
 
 
-def _service(begin: Begin) -> Any:
-    return _Service(begin)  # type: ignore[abstract]  # three methods are enough here
+def _service(begin: Begin, max_calls: int = 1000) -> Any:
+    return _Service(begin, max_calls)  # type: ignore[abstract]  # three methods are enough here
 
 
 def _is_taken(faces: Any) -> bool:
@@ -115,7 +115,7 @@ def test_calls_that_wait_hold_no_threads_and_are_answered_from_any() -> None:
         begun.put((request.count, finish))
 
     threads = set(threading.enumerate())
-    with _channel(_service(begin), CallExecutor(64, _REFUSAL)) as channel:
+    with _channel(_service(begin)) as channel:
         generate = FaceServiceStub(channel).Generate
         calls = [generate.future(pb.GenerateRequest(count=count)) for count in range(1, 65)]
         waiting = [begun.get(timeout=30) for _ in calls]
@@ -238,8 +238,8 @@ def test_call_without_a_message_is_unimplemented(method: str) -> None:
 
 
 def test_calls_past_the_most_are_refused_without_a_thread_and_probes_are_not() -> None:
-    service = _service(_at_once)
-    with _channel(service, CallExecutor(2, _REFUSAL)) as channel:
+    service = _service(_at_once, max_calls=2)
+    with _channel(service) as channel:
         stub = FaceServiceStub(channel)
         held = [stub.Encode.future(pb.EncodeRequest()) for _ in range(2)]
         for _ in held:
@@ -248,7 +248,7 @@ def test_calls_past_the_most_are_refused_without_a_thread_and_probes_are_not() -
             with pytest.raises(grpc.RpcError) as caught:
                 stub.Generate(pb.GenerateRequest())
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert caught.value.details() == "too many calls"
+            assert "2 calls are under way" in (caught.value.details() or "")
             assert stub.Decode(pb.DecodeRequest()).family == "alive"
         service.let_go.set()
 
@@ -264,7 +264,7 @@ def test_cancelled_calls_make_room_again() -> None:
             begun.put(finish)
 
     begun: SimpleQueue[Finish] = SimpleQueue()
-    with _channel(_service(begin), CallExecutor(1, _REFUSAL)) as channel:
+    with _channel(_service(begin, max_calls=1)) as channel:
         stub = FaceServiceStub(channel)
         for _ in range(20):
             call = stub.Generate.future(pb.GenerateRequest())
@@ -276,6 +276,44 @@ def test_cancelled_calls_make_room_again() -> None:
             finish(pb.GenerateResponse())
 
 
+def test_server_that_stops_waits_for_calls_under_way_and_takes_no_more() -> None:
+    begun: SimpleQueue[Finish] = SimpleQueue()
+
+    def begin(request: pb.GenerateRequest, context: CallContext, finish: Finish) -> None:
+        begun.put(finish)
+
+    with _served(_service(begin)) as (server, channel):
+        stub = FaceServiceStub(channel)
+        call = stub.Generate.future(pb.GenerateRequest())
+        finish = begun.get(timeout=30)
+        stopped = server.stop(600)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Generate(pb.GenerateRequest())
+        under_way = not stopped.is_set()
+        finish(pb.GenerateResponse(seed=9))
+
+        assert call.result().seed == 9
+        assert stopped.wait(30)
+    assert under_way
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_server_that_closes_cancels_calls_and_later_answers_are_no_harm() -> None:
+    begun: SimpleQueue[tuple[CallContext, Finish]] = SimpleQueue()
+
+    def begin(request: pb.GenerateRequest, context: CallContext, finish: Finish) -> None:
+        begun.put((context, finish))
+
+    with _served(_service(begin)) as (server, channel):
+        call = FaceServiceStub(channel).Generate.future(pb.GenerateRequest())
+        context, finish = begun.get(timeout=30)
+        server.close()
+
+        assert call.exception(timeout=30) is not None
+        assert context.cancelled
+        finish(pb.GenerateResponse())
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_without_the_internals_calls_wait_in_threads(
     plain: bool, monkeypatch: pytest.MonkeyPatch
@@ -285,16 +323,28 @@ def test_without_the_internals_calls_wait_in_threads(
         answer = pb.GenerateResponse(seed=request.count) if request.count else error
         threading.Thread(target=finish, args=(answer,)).start()
 
-    monkeypatch.setattr(deferred_module, "_INTERNALS", False)
-    executor = futures.ThreadPoolExecutor(4) if plain else CallExecutor(4, _REFUSAL)
-    with _channel(_service(begin), executor) as channel:
+    monkeypatch.setattr(call_server, "_INTERNALS", False)
+    pool = futures.ThreadPoolExecutor(4)
+    server: Any = grpc.server(pool) if plain else CallServer(pool)
+    service = _service(begin, max_calls=1)
+    add_FaceServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = FaceServiceStub(channel)
         answer = stub.Generate(pb.GenerateRequest(count=4))
         with pytest.raises(grpc.RpcError) as caught:
             stub.Generate(pb.GenerateRequest())
+        held = stub.Encode.future(pb.EncodeRequest())
+        assert service.entered.acquire(timeout=30)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Encode(pb.EncodeRequest())
 
         assert answer.seed == 4
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "under way" in (refused.value.details() or "")
         assert stub.Decode(pb.DecodeRequest()).family == "alive"
-        if not plain:
-            assert executor.maximum_concurrent_rpcs == 4  # type: ignore[attr-defined]
+        service.let_go.set()
+        assert held.result() == pb.EncodeResponse()
+    server.stop(None)
+    pool.shutdown()

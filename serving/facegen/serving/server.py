@@ -3,12 +3,11 @@
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from grpc_status import rpc_status
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
@@ -16,7 +15,7 @@ from facegen.serving.call_context import CallContext
 from facegen.serving.config import ServerConfig
 from facegen.serving.engine import Engine
 from facegen.serving.engines import open_engine
-from facegen.serving.errors import EngineClosedError, RateLimitError, ServerError
+from facegen.serving.errors import EngineClosedError, ServerError
 from facegen.serving.faces.face_service import FaceService
 from facegen.serving.faces.model_service import ModelService
 from facegen.serving.faces.pipelines import Pipelines
@@ -24,11 +23,10 @@ from facegen.serving.faces.service_state import ServiceState
 from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.kserve.service import KserveService
 from facegen.serving.onnx.cpus import available_cpu_count
+from facegen.serving.rpc.call_server import CallServer
 from facegen.serving.rpc.calls import Calls, streams
-from facegen.serving.rpc.deferred import CallExecutor
 from facegen.serving.rpc.health import Health
 from facegen.serving.rpc.parsing import parsing
-from facegen.serving.rpc.status import status_of
 from facegen.serving.security.gate import Gate
 from facegen.serving.security.tls import server_credentials
 from facegen.serving.telemetry.telemetry import Telemetry
@@ -46,8 +44,8 @@ _SERVICES = tuple(
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-# Calls in flight leave within milliseconds: a client that comes back so soon finds room.
-_RETRY_S = 0.1
+# To refuse streams in, when all others are taken.
+_SPARE_THREADS = 8
 
 
 class Server:
@@ -64,7 +62,9 @@ class Server:
         self._config = config
         self._credentials = server_credentials(config)
         self._telemetry = Telemetry(config)
-        self._calls = Calls(Gate(config), self._telemetry.observer)
+        self._calls = Calls(
+            Gate(config), self._telemetry.observer, max_calls=config.max_concurrent_calls
+        )
         self._calls.starting, self._calls.ready = True, False
         self._health = Health(self._calls, max_watches=config.max_concurrent_calls)
         self._faces = ServiceState(
@@ -76,14 +76,10 @@ class Server:
         self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None
         self._reporting = threading.Lock()
-        self._executor = CallExecutor(
-            config.max_concurrent_calls, _refusal(config), self._calls.refused
+        self._pool = futures.ThreadPoolExecutor(
+            config.max_concurrent_calls + _SPARE_THREADS, "call"
         )
-        self._server = grpc.server(
-            self._executor,
-            options=_channel_options(config),
-            maximum_concurrent_rpcs=self._executor.maximum_concurrent_rpcs,
-        )
+        self._server = CallServer(self._pool, _channel_options(config))
         self.address = config.address
 
     def listen(self) -> None:
@@ -146,8 +142,8 @@ class Server:
     def close(self) -> None:
         """End at once: what is under way is cancelled. Again is no harm. Blocks."""
         self._health.close()
-        self._server.stop(None)
-        self._executor.shutdown(wait=False)
+        self._server.close()
+        self._pool.shutdown(wait=False)
         if self._engine is not None:
             self._engine.close()
         self._telemetry.close()
@@ -222,16 +218,6 @@ def _imaging(config: ServerConfig) -> ImagingPool:
         max_pixels=config.max_picture_pixels, max_request_pixels=config.max_request_pixels
     )
     return ImagingPool(config.threads or available_cpu_count(), limits)
-
-
-def _refusal(config: ServerConfig) -> grpc.Status:
-    error = RateLimitError(
-        f"{config.max_concurrent_calls} calls are under way, the most that this server takes "
-        "(--max-concurrent-calls)",
-        retry_after_s=_RETRY_S,
-    )
-    status: grpc.Status = rpc_status.to_status(status_of(error))
-    return status
 
 
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:

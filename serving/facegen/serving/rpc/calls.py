@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -16,7 +17,7 @@ from grpc_status import rpc_status
 
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext, Spans
-from facegen.serving.errors import CallCancelledError, NotReadyError
+from facegen.serving.errors import CallCancelledError, NotReadyError, RateLimitError
 from facegen.serving.rpc.deferred import Metadata, Rpc, wait_for
 from facegen.serving.rpc.status import internal_status, status_of
 
@@ -48,6 +49,8 @@ _MADE_UP = secrets.token_hex(6)
 _NUMBERS = itertools.count(1)
 # gRPC gives centuries to a call without a deadline.
 _ENDLESS_S = 1e9
+# Calls leave within milliseconds: a client that comes back so soon may find room.
+_RETRY_S = 0.1
 
 
 class Peer(Protocol):
@@ -130,23 +133,62 @@ class Calls:
     Args:
         gate: Decides which may begin; None: all may.
         observer: Follows them; None: nobody does.
+        max_calls: The most under way, probes not counted.
     """
 
-    def __init__(self, gate: Gate | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        gate: Gate | None = None,
+        observer: Observer | None = None,
+        *,
+        max_calls: int = 2**31 - 1,
+    ) -> None:
         self.gate = gate
         self.observer = observer
         self.starting = False
         self.ready = True
+        self._max_calls = max_calls
+        self._count = 0
+        self._lock = threading.Lock()
+        self._refusal = RateLimitError(
+            f"{max_calls} calls are under way, the most that this server takes "
+            "(--max-concurrent-calls)",
+            retry_after_s=_RETRY_S,
+        )
+        self._refusal_status: grpc.Status = rpc_status.to_status(status_of(self._refusal))
 
-    def refused(self, method: Any, metadata: Metadata, code: grpc.StatusCode) -> None:
-        """Tell the observer of a call of a wrapped method that ended before it began."""
-        if self.observer is None:
-            return
-        path: str = getattr(method, "path", "")
-        if not path:  # a stream's: a bound method
-            servicer: type = type(method.__self__)
-            path = _path(servicer, method.__name__)
-        self.observer.begin(path, metadata, "").end(code)
+    def take(self) -> bool:
+        """Count a call that begins; False: there is no room for it."""
+        with self._lock:
+            if self._count >= self._max_calls:
+                return False
+            self._count += 1
+            return True
+
+    def leave(self) -> None:
+        """Count the end of a call that was taken."""
+        with self._lock:
+            self._count -= 1
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Count a call for as long as the context lasts.
+
+        Raises:
+            RateLimitError: There is no room for it. Retry.
+        """
+        if not self.take():
+            raise self._refusal
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def refuse(self, path: str, metadata: Metadata) -> grpc.Status:
+        """Give the status of a call for which there was no room, and tell the observer."""
+        if self.observer is not None:
+            self.observer.begin(path, metadata, "").end(self._refusal_status.code)
+        return self._refusal_status
 
 
 class Servicer(Protocol):
@@ -193,7 +235,8 @@ def streams(
     def wrapped(servicer: Servicer, request: Any, context: Any) -> Iterator[Response]:
         call = _Call(servicer.calls, _path(type(servicer), method.__name__), context)
         try:
-            yield from method(servicer, request, call.admit())
+            with servicer.calls.room():
+                yield from method(servicer, request, call.admit())
         except (GeneratorExit, grpc.RpcError):  # the caller went away
             call.end(grpc.StatusCode.CANCELLED)
             raise
@@ -238,12 +281,22 @@ class _BoundUnary:
     def __init__(self, unary: _Unary, servicer: Servicer, path: str) -> None:
         self._method = unary.method
         self._servicer = servicer
-        self.path = path
+        self._calls = servicer.calls
+        self._path = path
+        self._probe = unary.probe
         self.blocking = unary.blocking
-        self.probe = unary.probe
+
+    def enter(self, metadata: Metadata) -> grpc.Status | None:
+        if self._probe or self._calls.take():
+            return None
+        return self._calls.refuse(self._path, metadata)
+
+    def leave(self) -> None:
+        if not self._probe:
+            self._calls.leave()
 
     def start(self, request: Any, rpc: Rpc) -> None:
-        call = _Call(self._servicer.calls, self.path, rpc, probe=self.probe)
+        call = _Call(self._calls, self._path, rpc, probe=self._probe)
 
         def finish(response: Any) -> None:
             if isinstance(response, Exception):

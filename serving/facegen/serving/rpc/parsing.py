@@ -18,7 +18,7 @@ __all__ = ["parsing"]
 Parse = Callable[[bytes], Any]
 
 
-def parsing(server: grpc.Server) -> Any:
+def parsing(server: Any) -> Any:
     """Give what stands for a server where services are added to it."""
     return _ParsingServer(server)
 
