@@ -49,8 +49,8 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 		facegen export runs/$$family-sharp --to models --family $$family --data $(DATA) || exit 1; \
 	done
 
-bench: install  ## Serving speed as a ratio to ONNX Runtime alone
-	python benchmarks/serving.py
+bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)
+	python -m benchmarks.serving
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

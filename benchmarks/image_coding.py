@@ -1,6 +1,6 @@
 """Time to code one face as PNG, JPEG and WebP: the server's coders beside Pillow's defaults.
 
-    python benchmarks/image_coding.py faces/*.png
+    python -m benchmarks.image_coding faces/*.png
 
 Coders take turns on one core; the medians of their turns are shown. Without arguments the portrait
 in docs/pictures is cut into faces' size.
