@@ -17,7 +17,8 @@ FacegenError
     ├── ServerError             a server that cannot start
     ├── ModelNotFoundError      no such model, family or version here
     ├── QueueFullError          too many rows wait; retry after `retry_after_s`
-    │   └── RemoteQueueFullError    likewise, at the server behind this one
+    │   ├── QueueTooLongError       what waits takes longer than the request has
+    │   └── RemoteQueueFullError    too many wait at the server behind this one
     ├── DeadlineError           the timeout passed before the answer
     ├── CallCancelledError      the caller went away
     ├── NotReadyError           what was asked for is still loading; a retry helps
@@ -52,6 +53,7 @@ __all__ = [
     "PictureError",
     "PictureSizeError",
     "QueueFullError",
+    "QueueTooLongError",
     "RateLimitError",
     "RegionError",
     "RemoteQueueFullError",
@@ -213,6 +215,18 @@ class QueueFullError(ServingError):
             f"retry in {retry_after_s:.2f} s"
         )
         self.retry_after_s = retry_after_s
+
+
+class QueueTooLongError(QueueFullError):
+    """What waits for a model takes longer than the request has: refused now rather than then."""
+
+    def __init__(self, model: str, *, wait_s: float, left_s: float) -> None:
+        ServingError.__init__(
+            self,
+            f'model "{model}" would begin in about {wait_s:.2f} s, too late for an answer within '
+            f"{left_s:.2f} s; retry in {wait_s:.2f} s, or allow more time",
+        )
+        self.retry_after_s = wait_s
 
 
 class RemoteQueueFullError(QueueFullError):

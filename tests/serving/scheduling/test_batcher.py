@@ -15,6 +15,7 @@ from facegen.serving.errors import (
     EngineClosedError,
     InferenceError,
     QueueFullError,
+    QueueTooLongError,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +163,24 @@ def test_a_full_queue_refuses_rows_at_once_and_says_when_to_retry(make_rig: Make
     rig.release()
     assert len(waiting.rows()) == 5
     assert rig.statistics().pending_rows == 0
+
+
+def test_what_cannot_be_in_time_is_refused_at_once(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.hold()
+    waiting = rig.many(1000)  # at a millisecond each, as long as nothing was measured
+
+    hasty = rig.one(0, timeout_s=0.5)
+    patient = rig.one(1, timeout_s=_FOREVER_S)
+
+    assert hasty.there
+    with pytest.raises(QueueTooLongError, match=r"about 1\.00 s") as caught:
+        hasty.rows()
+    assert caught.value.retry_after_s == pytest.approx(1.0)
+    rig.release()
+    assert patient.rows() == [2]
+    assert len(waiting.rows()) == 1000
+    assert rig.statistics().failures["REJECTED"].count == 1
 
 
 def test_more_rows_than_the_queue_holds_are_taken_when_none_wait(make_rig: MakeRig) -> None:

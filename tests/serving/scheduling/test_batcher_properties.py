@@ -21,6 +21,7 @@ from facegen.serving.errors import (
     DeadlineError,
     InferenceError,
     QueueFullError,
+    QueueTooLongError,
 )
 from facegen.serving.scheduling import QueuePolicy
 
@@ -32,6 +33,7 @@ _REASONS = {
     DeadlineError: "TIMEOUT",
     InferenceError: "BACKEND",
     QueueFullError: "REJECTED",
+    QueueTooLongError: "REJECTED",
 }
 
 

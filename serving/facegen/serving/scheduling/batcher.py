@@ -12,6 +12,7 @@ from facegen.serving.errors import (
     DeadlineError,
     EngineClosedError,
     QueueFullError,
+    QueueTooLongError,
 )
 from facegen.serving.scheduling.answers import Answers
 from facegen.serving.scheduling.batch import Run
@@ -29,6 +30,8 @@ __all__ = ["Batcher"]
 _LOGGER = logging.getLogger(__name__)
 
 _MIN_RETRY_S = 0.01
+# Of the time that a request has, what it may wait: the rest is for running, answering and error.
+_MOST_OF_TIME_LEFT = 0.8
 
 
 class Batcher:
@@ -82,7 +85,8 @@ class Batcher:
         rows or with one of these errors. All are counted but `EngineClosedError`, so that the
         request can go to the model's next batcher.
 
-        QueueFullError: Too many rows or requests wait. Retry later.
+        QueueFullError: Too many rows or requests wait, or what waits takes longer than the
+            request has. Retry later.
         DeadlineError: The deadline passed; rows that had not begun never run.
         CallCancelledError: The call was cancelled; likewise.
         EngineClosedError: The batcher closes. Retry elsewhere.
@@ -168,7 +172,7 @@ class Batcher:
             request.deadline = min(request.deadline, arrived + own_s)
 
     def _refusal(self, request: Request, level: int) -> QueueFullError | None:
-        """Tell whether a request finds its queue full, by rows or by requests."""
+        """Tell whether a request finds its queue full, by rows or requests, or too long for it."""
         settings = self._settings
         rows = self._queue.rows_before(level)
         queued, limit = rows, settings.max_queue_rows
@@ -177,12 +181,16 @@ class Batcher:
         if max_queue_size and not full:
             queued, limit = self._queue.request_count(level), max_queue_size
             full = queued >= limit
-        if not full:
-            return None
-        retry_after_s = max(_MIN_RETRY_S, rows * self._runner.row_s / settings.concurrency)
-        return QueueFullError(
-            self._name, request.rows, queued=queued, limit=limit, retry_after_s=retry_after_s
-        )
+        wait_s = rows * self._runner.row_s / settings.concurrency
+        if full:
+            retry_after_s = max(_MIN_RETRY_S, wait_s)
+            return QueueFullError(
+                self._name, request.rows, queued=queued, limit=limit, retry_after_s=retry_after_s
+            )
+        left_s = request.deadline - time.monotonic()
+        if wait_s > _MOST_OF_TIME_LEFT * left_s:
+            return QueueTooLongError(self._name, wait_s=wait_s, left_s=left_s)
+        return None
 
     def _set_timer(self, request: Request) -> None:
         when = min(request.deadline, request.demoted_at)
