@@ -1,5 +1,6 @@
 """The life of the server's process: it serves until a signal, drains, and quits at the second."""
 
+import gc
 import logging
 import os
 import signal
@@ -37,7 +38,10 @@ def run_server(config: ServerConfig) -> None:
     server = Server(config)
     try:
         server.listen()
+        # Modules stay to the end: looking for garbage among them would only make calls wait.
+        gc.freeze()
         _run(server.load, events)
+        gc.enable()
         events.get()  # the signal
         server.retire()
         if _signalled(events, config.drain_delay_s):
