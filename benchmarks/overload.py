@@ -61,9 +61,12 @@ def servers(arguments: argparse.Namespace, core: int) -> Iterator[dict[str, Serv
         repository = write_repository(graph, folder / "facegen")
         found = {"facegen": stack.enter_context(facegen_server(repository, start))}
         if not arguments.alone:
-            for name, batching in (("Triton 2.51", ""), ("Triton 2.51, bounded queue", bounded)):
+            for name, batching, where in (
+                ("Triton 2.51", "", "triton"),
+                ("Triton 2.51, bounded queue", bounded, "bounded"),
+            ):
                 found[name] = stack.enter_context(
-                    triton(graph, folder / name, start, batching=batching)
+                    triton(graph, folder / where, start, batching=batching)
                 )
         yield found
 

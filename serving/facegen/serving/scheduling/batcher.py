@@ -15,7 +15,7 @@ from facegen.serving.errors import (
     QueueTooLongError,
 )
 from facegen.serving.scheduling.answers import Answers
-from facegen.serving.scheduling.batch import Run
+from facegen.serving.scheduling.batch import Run, row_count
 from facegen.serving.scheduling.pace import Pace
 from facegen.serving.scheduling.policy import BatcherSettings
 from facegen.serving.scheduling.priority_queue import PriorityQueue
@@ -31,7 +31,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _MIN_RETRY_S = 0.01
 # Of the time that a request has, what it may wait: the rest is for running, answering and error.
-_MOST_OF_TIME_LEFT = 0.8
+_MOST_OF_TIME_LEFT = 0.7
+# The weight of the newest batch in what a row takes.
+_NEWEST = 0.1
 
 
 class Batcher:
@@ -75,6 +77,7 @@ class Batcher:
         )
         self._active = 0  # tasks put to the workers or running
         self._waking = 0  # those of them that have not begun
+        self._row_s = 0.001  # what a row takes a worker, answers included: a moving average
         self._flush_timer: Timer | None = None
         self._drained = threading.Event()
 
@@ -181,7 +184,7 @@ class Batcher:
         if max_queue_size and not full:
             queued, limit = self._queue.request_count(level), max_queue_size
             full = queued >= limit
-        wait_s = rows * self._runner.row_s / settings.concurrency
+        wait_s = rows * self._row_s / settings.concurrency
         if full:
             retry_after_s = max(_MIN_RETRY_S, wait_s)
             return QueueFullError(
@@ -262,6 +265,7 @@ class Batcher:
     def _work(self) -> None:
         """Run one batch in a worker, and come back behind other models if more waits."""
         pieces: list[Piece] = []
+        began = time.monotonic()
         try:
             with self._lock:
                 self._waking -= 1
@@ -278,6 +282,9 @@ class Batcher:
                 self._active -= 1
                 self._start_workers()
         self._deliver()
+        if pieces:
+            row_s = (time.monotonic() - began) / row_count(pieces)
+            self._row_s += _NEWEST * (row_s - self._row_s)
 
     def _take(self) -> list[Piece]:
         rows = self._pace.rows(self._queue.rows, sharing=self._waking + 1)

@@ -43,7 +43,6 @@ class Runner:
         self._statistics = statistics
         self._lock = statistics.lock
         self._answers = answers
-        self.row_s = 0.001  # seconds a row takes, a moving average
 
     def execute(self, pieces: Sequence[Piece]) -> None:
         """Run a batch; if it fails, run each request alone, so that a bad one fails alone."""
@@ -81,8 +80,6 @@ class Runner:
         joinable = []
         with self._lock:
             count_execution(self._statistics, pieces, rows, execution)
-            row_s = (execution.split_ns - execution.began_ns) / 1e9 / rows
-            self.row_s += 0.1 * (row_s - self.row_s)
             for (request, start, stop), part in zip(pieces, execution.parts, strict=True):
                 request.ran += stop - start
                 if stop - start == request.rows:
