@@ -30,7 +30,8 @@ from facegen.serving.errors import (
     UnsupportedError,
 )
 from facegen.serving.rpc.call_server import CallServer
-from facegen.serving.rpc.calls import Calls, Peer, answers, probe, streams
+from facegen.serving.rpc.calls import Calls, answers, probe, streams
+from facegen.serving.rpc.interfaces import Peer
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1.face_service_pb2_grpc import (
     FaceServiceServicer,
