@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +18,12 @@ _UNSUPPORTED = grpc.StatusCode.UNIMPLEMENTED
 
 @pytest.fixture(autouse=True)
 def _level_restored() -> Iterator[None]:
-    level = log_settings().level
+    loggers = logging.getLogger(), logging.getLogger("facegen")
+    before = [logger.level for logger in loggers]
     set_level("info")
     yield
-    set_level(level)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def _log(stub: Any, **settings: bool | int | str) -> dict[str, bool | int | str]:
