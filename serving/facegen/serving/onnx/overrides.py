@@ -13,6 +13,7 @@ __all__ = ["check_model_name", "unpacked"]
 # A version and a file's name: no separators beyond, no parent folders, no hidden files.
 _FILE = re.compile(r"[1-9][0-9]{0,18}/[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,200}", re.ASCII)
 _MODEL = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,200}")
+_MOST_BYTES = 255  # of a name, in Linux's file systems
 
 
 def check_model_name(name: str) -> None:
@@ -21,7 +22,7 @@ def check_model_name(name: str) -> None:
     Raises:
         InputError: It has separators, control characters, or begins with a dot.
     """
-    if not _MODEL.fullmatch(name):
+    if not _MODEL.fullmatch(name) or len(name.encode()) > _MOST_BYTES:
         raise InputError("model", f"{name[:100]!r} is no model's name; use a folder's")
 
 
@@ -37,7 +38,7 @@ def unpacked(name: str, files: Mapping[str, bytes]) -> Iterator[Path]:
         InputError: A file has another kind of name.
     """
     for path in files:
-        if not _FILE.fullmatch(path):
+        if not _FILE.fullmatch(path) or len(path.partition("/")[2].encode()) > _MOST_BYTES:
             raise InputError(f"file:{path[:100]}", "is not named <version>/<file>")
     with tempfile.TemporaryDirectory(prefix="facegen-") as folder:
         for path, content in files.items():

@@ -118,6 +118,8 @@ def configure_logging(level: LogLevel = "info", format: LogFormat = "text") -> N
     handler = _Handler(sys.stderr)
     handler.setFormatter(_FORMATTERS[format]())
     root.addHandler(handler)
+    # Its traceback for each message that does not parse: any caller could fill the log with them.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     set_level(level)
 
 
