@@ -1,4 +1,4 @@
-"""Overload: calls come at two and four times capacity, each with a deadline of one second.
+"""Load by the clock: 0.7, two and four times capacity, each call with a deadline of a second.
 
 Goodput is what was answered in time, as a share of capacity; it is measured first, with calls in a
 closed loop. After the flood the load falls to half of capacity, and the time until calls are
@@ -24,6 +24,8 @@ from benchmarks.peers import Server, Start, facegen_server, infer_body, triton, 
 from benchmarks.serving import INFER, latents
 
 DEADLINE_S = 1.0
+# In capacities; at the first nothing should be refused, and waiting be short.
+LOADS = (0.7, 2, 4)
 # Triton refuses when so many requests wait; without it none is refused.
 TRITON_QUEUE = (
     "default_queue_policy {{ max_queue_size: {calls} default_timeout_microseconds: 1000000 "
@@ -44,7 +46,7 @@ class Flood:
     """
 
     name: str
-    factor: int
+    factor: float
     capacity: float
     outcome: Outcome
     recovery_s: float
@@ -71,7 +73,7 @@ def servers(arguments: argparse.Namespace, core: int) -> Iterator[dict[str, Serv
         yield found
 
 
-def flood(clients: Generator, name: str, load: Load, *, factor: int, seconds: float) -> Flood:
+def flood(clients: Generator, name: str, load: Load, *, factor: float, seconds: float) -> Flood:
     """Measure capacity, flood, and watch the recovery."""
     closed = [clients.run(replace(load, seconds=2.0, timeout_s=None)) for _ in range(4)]
     capacity = statistics.median(outcome.rate for outcome in closed[1:])
@@ -98,7 +100,7 @@ def main() -> None:
     body = infer_body("decoder", arguments.rows, latents(arguments.rows))
     floods = []
     with servers(arguments, server_core) as found, generator(client_core) as clients:
-        for factor in (2, 4):
+        for factor in LOADS:
             for name, server in found.items():
                 load = Load(
                     server.address, INFER, body, arguments.rows, 1.0, arguments.connections,
@@ -119,7 +121,7 @@ def _print(floods: list[Flood]) -> None:
         outcome = flooded.outcome
         refusals = [1e3 * percentile(outcome.refusals_s, share) for share in (50, 99)]
         table.add_row(
-            flooded.name, f"{flooded.factor} ×", f"{flooded.capacity:.0f}",
+            flooded.name, f"{flooded.factor:g} ×", f"{flooded.capacity:.0f}",
             f"{outcome.rate / flooded.capacity:.2f}",
             f"{outcome.percentile_ms(50):.0f}, {outcome.percentile_ms(99):.0f}",
             f"{len(outcome.refusals_s) / max(1, outcome.codes.total()):.0%}",

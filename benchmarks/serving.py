@@ -26,7 +26,7 @@ import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load, generator
+from benchmarks.load import Generator, Load, generator
 from benchmarks.peers import (
     Server,
     Start,
@@ -83,6 +83,26 @@ class Cell:
     p50_ms: float
     p99_ms: float
     cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a contestant's server takes.
+
+    Attributes:
+        first_answer_s: Seconds from its start to its first answer.
+        memory_mib: Resident memory after the race.
+    """
+
+    name: str
+    first_answer_s: float
+    memory_mib: float
+
+    @classmethod
+    def of(cls, contestant: Contestant) -> "Footprint":
+        """Look at a server that runs."""
+        server = contestant.server
+        return cls(contestant.name, server.first_answer_s, server.memory_mib())
 
 
 def latents(rows: int) -> bytes:
@@ -160,6 +180,10 @@ def contestants(
         if "triton" in arguments.peers:
             peer = stack.enter_context(triton(graph, folder / "triton", start))
             field.append(Contestant("Triton 2.51", peer, INFER, infer))
+            if arguments.graph != "plain":
+                write_plain_decoder(folder / "plain.onnx")
+                peer = stack.enter_context(triton(folder / "plain.onnx", folder / "plain", start))
+                field.append(Contestant("Triton 2.51, graph as exported", peer, INFER, infer))
         if "mlserver" in arguments.peers:
             peer = stack.enter_context(mlserver(graph, folder / "mlserver", start))
             field.append(Contestant("MLServer 1.7.1", peer, INFER, infer))
@@ -168,7 +192,7 @@ def contestants(
 
 def race(
     arguments: argparse.Namespace, cores: tuple[int, int]
-) -> tuple[list[Cell], list[Contestant]]:
+) -> tuple[list[Cell], list[Footprint]]:
     """Run every cell: windows of all contestants in turn."""
     server_core, client_core = cores
     cells = []
@@ -183,35 +207,38 @@ def race(
                 seconds = arguments.window_s if window else 0.3
                 loop.send((rows, seconds))
                 limit = loop.recv()
-                measured = {
-                    "ONNX Runtime in a loop": (
-                        limit,
-                        1.0,
-                        1e3 * rows / limit,
-                        1e3 * rows / limit,
-                        1e3 / limit,
-                    )
+                call_ms = 1e3 * rows / limit
+                measured: dict[str, tuple[float, ...]] = {
+                    "ONNX Runtime in a loop": (limit, 1.0, call_ms, call_ms, 1e3 / limit)
                 }
-                for contestant in field:
-                    before = contestant.server.cpu_s()
-                    outcome = clients.run(
-                        Load(
-                            contestant.server.address, contestant.method,
-                            contestant.bodies[rows], rows, seconds, count,
-                        )
-                    )  # fmt: skip
-                    cpu_s = contestant.server.cpu_s() - before
-                    measured[contestant.name] = (
-                        outcome.rate, outcome.rate / limit, outcome.percentile_ms(50),
-                        outcome.percentile_ms(99), 1e3 * cpu_s / max(1, outcome.images),
-                    )  # fmt: skip
+                for one in field:
+                    measured[one.name] = _window(one, clients, count, rows, seconds, limit)
                 if window:
                     for name, values in measured.items():
                         windows.setdefault(name, []).append(values)
             for name, columns in windows.items():
                 medians = [statistics.median(column) for column in zip(*columns, strict=True)]
                 cells.append(Cell(name, count, rows, *medians))
-    return cells, field
+        return cells, [Footprint.of(one) for one in field]
+
+
+def _window(
+    contestant: Contestant,
+    clients: Generator,
+    count: int,
+    rows: int,
+    seconds: float,
+    limit: float,
+) -> tuple[float, ...]:
+    """One window of one contestant: what a `Cell` has."""
+    server = contestant.server
+    body = contestant.bodies[rows]
+    before_s = server.cpu_s()
+    load = Load(server.address, contestant.method, body, rows, seconds, count)
+    outcome = clients.run(load)
+    cpu_s = 1e3 * (server.cpu_s() - before_s) / max(1, outcome.images)
+    latencies_ms = outcome.percentile_ms(50), outcome.percentile_ms(99)
+    return outcome.rate, outcome.rate / limit, *latencies_ms, cpu_s
 
 
 def main() -> None:
@@ -226,14 +253,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    cells, field = race(arguments, (first, second))
+    cells, footprints = race(arguments, (first, second))
     if arguments.json:
-        print(json.dumps([asdict(cell) for cell in cells], indent=2))
+        results = {
+            "cells": [asdict(cell) for cell in cells],
+            "servers": [asdict(footprint) for footprint in footprints],
+        }
+        print(json.dumps(results, indent=2))
         return
-    _print(cells, field)
+    _print(cells, footprints)
 
 
-def _print(cells: list[Cell], field: list[Contestant]) -> None:
+def _print(cells: list[Cell], footprints: list[Footprint]) -> None:
     console = Console()
     for count, rows in CELLS:
         table = Table(title=f"{count} clients × {rows} images a call", title_justify="left")
@@ -246,9 +277,11 @@ def _print(cells: list[Cell], field: list[Contestant]) -> None:
                     f"{cell.p99_ms:.1f}", f"{cell.cpu_s:.2f}",
                 )  # fmt: skip
         console.print(table)
-    for contestant in field:
-        server = contestant.server
-        console.print(f"{contestant.name}: first answer after {server.first_answer_s:.1f} s")
+    for server in footprints:
+        console.print(
+            f"{server.name}: first answer after {server.first_answer_s:.1f} s, "
+            f"{server.memory_mib:.0f} MiB resident"
+        )
 
 
 if __name__ == "__main__":
