@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -29,6 +30,8 @@ def serve(**flags: Any) -> None:
     """Serve a model repository over gRPC until SIGTERM."""
     # Importing makes objects that stay: to look for garbage among them takes a tenth of a second.
     gc.disable()
+    # gRPC's core tells of each caller's nonsense, in lines that are not the log's.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from facegen.serving.process import run_server
     from facegen.serving.telemetry.logs import configure_logging
 

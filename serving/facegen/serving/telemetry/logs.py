@@ -118,8 +118,10 @@ def configure_logging(level: LogLevel = "info", format: LogFormat = "text") -> N
     handler = _Handler(sys.stderr)
     handler.setFormatter(_FORMATTERS[format]())
     root.addHandler(handler)
-    # Its traceback for each message that does not parse: any caller could fill the log with them.
-    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
+    # Tracebacks of messages that do not parse and of metadata that are no text, tokens among them:
+    # any caller could fill the log with them.
+    for name in ("grpc._common", "grpc._cython.cygrpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     set_level(level)
 
 
