@@ -73,11 +73,6 @@ def test_odd_headers_do_no_harm(server: Any, known: Callable[[], Any], method: s
                     connection.wait_for_end(stream)
 
 
-def _gzip(content: bytes) -> bytes:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return compressor.compress(content) + compressor.flush()
-
-
 _FRAMES = (
     framed(_MESSAGE, length=2**32 - 1),
     framed(_MESSAGE, length=3),
