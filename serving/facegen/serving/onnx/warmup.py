@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger(__name__)
 _USUAL_ROWS = 16
 _MOST_MEASURED_ROWS = 64
 # Of wall time: models that serve one by one start within a second or two.
-_BUDGET_S = 0.1
+_BUDGET_S = 0.05
 _REPETITIONS = 2
 # A size is taken instead of the usual one if a row costs less than this of its time: neighbours on
 # the machine move a measurement by more than a few per cent.
@@ -49,9 +49,8 @@ def warm_up(path: Path, model: ModelDescription, session: Session) -> None:
 def measure_batch_rows(model: ModelDescription, session: Session) -> int:
     """Find the rows of an execution at which a row costs least: 16, or what is a tenth better.
 
-    It takes about 0.1 s. What a row gives does not depend on it, so noise
-    does no harm. Where the time is too short for an answer, or the model fails on zeros, 16 rows
-    are taken.
+    It takes about 0.05 s. What a row gives does not depend on it, so noise does no harm. Where the
+    time is too short for an answer, or the model fails on zeros, 16 rows are taken.
 
     Returns:
         At most the model's max_batch_size; 0 if it has no batch axis.
