@@ -1,6 +1,7 @@
 """Small graphs written by hand, in a model repository of their own; servers as processes."""
 
 import hashlib
+import logging
 import re
 import signal
 import subprocess
@@ -17,6 +18,18 @@ import pytest
 from numpy.typing import NDArray
 
 WriteModel = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _log_restored() -> Iterator[None]:
+    """Leave the log's levels and handlers as they were: servers in this process set them."""
+    root, ours = logging.getLogger(), logging.getLogger("facegen")
+    before = root.level, ours.level, root.handlers[:]
+    yield
+    root.setLevel(before[0])
+    ours.setLevel(before[1])
+    root.handlers[:] = before[2]
+
 
 _DOUBLE = """
 backend: "onnxruntime"

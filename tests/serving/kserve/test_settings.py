@@ -1,5 +1,4 @@
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -17,13 +16,8 @@ _UNSUPPORTED = grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.fixture(autouse=True)
-def _level_restored() -> Iterator[None]:
-    loggers = logging.getLogger(), logging.getLogger("facegen")
-    before = [logger.level for logger in loggers]
+def _at_info() -> None:
     set_level("info")
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
 
 
 def _log(stub: Any, **settings: bool | int | str) -> dict[str, bool | int | str]:
