@@ -150,7 +150,8 @@ class Server:
         self._faces.imaging.close()
 
     def _add_services(self) -> None:
-        server = parsing(self._server)
+        threads = futures.ThreadPoolExecutor(self._config.max_concurrent_calls, "stream")
+        server = parsing(self._server, threads)
         add_FaceServiceServicer_to_server(FaceService(self._faces), server)
         add_ModelServiceServicer_to_server(ModelService(self._faces), server)
         add_GRPCInferenceServiceServicer_to_server(self._kserve, server)

@@ -15,8 +15,8 @@ from tests.serving.properties.graphs import write_graphs
 # More examples, and other ones each time: FACEGEN_TEST_EXAMPLES=20 pytest tests/serving/properties
 _TIMES = int(os.environ.get("FACEGEN_TEST_EXAMPLES", "1"))
 
-MOST_STREAMS = 40
-"""The most calls under way on one connection."""
+MOST_STREAMS, MOST_CALLS = 40, 60
+"""The most calls under way, on one connection and altogether."""
 
 SPARE = "spare"
 """A model that may be loaded and unloaded."""
@@ -50,7 +50,7 @@ def server(repository: Path, serve: Callable[..., Any]) -> Iterator[Any]:
         *("--model-control", "explicit", "--load-models", "*", "--allow-admin"),
         *("--shared-memory", "--log-format", "json"),
         # So few that calls which stay under way for ever are noticed.
-        *("--max-connection-streams", str(MOST_STREAMS), "--max-concurrent-calls", "60"),
+        *("--max-connection-streams", str(MOST_STREAMS), "--max-concurrent-calls", str(MOST_CALLS)),
     ]
     with serve(repository, *flags) as process:
         assert process.address, "".join(process.log)

@@ -13,7 +13,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1 import image_pb2
 from tests.serving.properties.calls import METHODS, path_of
-from tests.serving.properties.conftest import MOST_STREAMS
+from tests.serving.properties.conftest import MOST_CALLS, MOST_STREAMS
 from tests.serving.properties.http2 import Connection, framed
 from tests.serving.properties.process import unharmed
 
@@ -39,8 +39,13 @@ _STREAMS = ("ModelStreamInfer", "GenerateStream", "Watch", "ServerReflectionInfo
 @pytest.fixture
 def known(channels: list[grpc.Channel]) -> Callable[[], Any]:
     """What the server must go on answering, at once."""
-    infer = GRPCInferenceServiceStub(channels[0]).ModelInfer
-    return lambda: infer(_request(), timeout=10)
+    stub = GRPCInferenceServiceStub(channels[0])
+
+    def ask() -> Any:
+        metadata = stub.ServerMetadata(kserve.ServerMetadataRequest(), timeout=10)
+        return stub.ModelInfer(_request(), timeout=10), metadata
+
+    return ask
 
 
 _HEADERS = (
@@ -110,16 +115,20 @@ def test_message_that_unpacks_to_too_much_is_refused(server: Any, known: Callabl
         connection.wait_for_end(stream)
 
 
-@pytest.mark.parametrize("method", ["ModelInfer", "Encode", *_STREAMS])
-def test_calls_without_messages_delay_nobody(
+@pytest.mark.parametrize("method", ["ModelInfer", "Encode", "GenerateStream", "Watch"])
+def test_calls_without_messages_take_no_room_and_delay_nobody(
     server: Any, known: Callable[[], Any], method: str
 ) -> None:
-    with unharmed(server, known), Connection(server.address) as connection:
-        for _ in range(_CALLS):
-            connection.begin(_PATHS[method])
-        connection.ping()
+    with unharmed(server, known):
+        connections = [Connection(server.address) for _ in range(MOST_CALLS // MOST_STREAMS + 2)]
+        for connection in connections:
+            for _ in range(MOST_STREAMS):
+                connection.begin(_PATHS[method])
+            connection.ping()
 
         known()
+        for connection in connections:
+            connection.close()
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "Encode", *_STREAMS])

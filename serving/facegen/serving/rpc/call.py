@@ -68,6 +68,10 @@ class Calls:
         )
         self._refusal_status: grpc.Status = rpc_status.to_status(status_of(self._refusal))
 
+    def has_room(self) -> bool:
+        """Tell whether one more may be under way, as it looks now."""
+        return self._count < self._max_calls
+
     def take(self) -> bool:
         """Count a call that begins; False: there is no room for it."""
         with self._lock:

@@ -94,17 +94,22 @@ class CallServer:
         """End at once, and for good."""
         self.stop(None)
         if self._loop is not None:
-            self._loop.close()
+            self._loop.join()
 
 
 class _Loop:
-    """Serves methods from one thread; gRPC's core is told which, and gives their calls here."""
+    """Serves methods from one thread; gRPC's core is told which, and gives their calls here.
+
+    The thread ends once the server takes no more calls and those it took have ended. Only then is
+    the queue shut down: core ends the process when an operation is begun on one that is.
+    """
 
     def __init__(self, server: Any, pool: futures.ThreadPoolExecutor) -> None:
         self.queue = cygrpc.CompletionQueue()
         self.submit = pool.submit
         self._server = server
         self._methods: list[_Method] = []
+        self._owed = 0  # methods whose next call was asked for, and calls that have not ended
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
         server.register_completion_queue(self.queue)
 
@@ -117,14 +122,25 @@ class _Loop:
             self.request(method)
         self._thread.start()
 
-    def close(self) -> None:
+    def join(self) -> None:
+        """Wait until the thread has ended, which the server's end brings about."""
         if self._thread.is_alive():
-            self.queue.shutdown()
             self._thread.join()
 
     def request(self, method: "_Method") -> None:
         """Ask for the next call of a method."""
         self._server.request_registered_call(self.queue, self.queue, method.path, method.arrived)
+        self._owed += 1
+
+    def expect(self) -> None:
+        """Note that a call has begun whose end will come."""
+        self._owed += 1
+
+    def settle(self) -> None:
+        """Note that what was expected has come."""
+        self._owed -= 1
+        if not self._owed:
+            self.queue.shutdown()
 
     def _run(self) -> None:
         poll = self.queue.poll
@@ -152,21 +168,23 @@ class _Method:
 
     def arrived(self, event: Any) -> None:
         """Begin a call, and ask for the next."""
-        if not event.success:
-            return  # the server takes no more
         try:
-            self._begin(event)
+            if event.success:  # else the server takes no more
+                self._begin(event)
         finally:
-            with contextlib.suppress(ValueError):  # likewise
-                self.loop.request(self)
+            if event.success:
+                with contextlib.suppress(ValueError):  # likewise
+                    self.loop.request(self)
+            self.loop.settle()
 
     def _begin(self, event: Any) -> None:
         call, metadata = event.call, event.invocation_metadata
-        refusal = self.unary.enter(metadata)
+        refusal = self.unary.refusal(metadata)
         if refusal is None:
             rpc = _LoopRpc(self, call, metadata, event.call_details.deadline)
-            call.start_server_batch((_ReceiveMessage(0),), rpc.received)
             call.start_server_batch((_ReceiveClose(0),), rpc.ended)
+            self.loop.expect()
+            call.start_server_batch((_ReceiveMessage(0),), rpc.received)
         else:
             status = _SendStatus(
                 refusal.trailing_metadata, _TO_CYGRPC[refusal.code], refusal.details.encode(), 0
@@ -177,7 +195,9 @@ class _Method:
 class _LoopRpc:
     """A unary call on its way through: `rpc.deferred.Rpc`."""
 
-    __slots__ = ("_call", "_callbacks", "_deadline", "_lock", "_metadata", "_method", "_over")
+    __slots__ = (
+        "_call", "_callbacks", "_deadline", "_entered", "_lock", "_metadata", "_method", "_over",
+    )  # fmt: skip
 
     def __init__(self, method: _Method, call: Any, metadata: Metadata, deadline: float) -> None:
         self._method = method
@@ -185,6 +205,7 @@ class _LoopRpc:
         self._metadata = metadata
         self._deadline = deadline
         self._lock = threading.Lock()
+        self._entered = False  # whether it counts; the loop's thread alone knows
         self._over = False  # whether it was answered, or its caller is gone
         self._callbacks: list[Callable[[], None]] | None = []
 
@@ -192,6 +213,11 @@ class _LoopRpc:
         """Begin the method, its message being here."""
         message = event.batch_operations[0].message()
         method = self._method
+        if message is not None and not self._over:
+            if refusal := method.unary.enter(self._metadata):
+                self.refuse(refusal)
+                return
+            self._entered = True
         if method.unary.blocking or (message is not None and len(message) > _LARGE_BYTES):
             method.loop.submit(self._begin, message)
         else:
@@ -217,9 +243,13 @@ class _LoopRpc:
         with self._lock:
             self._over = True
             callbacks, self._callbacks = self._callbacks, None
-        self._method.unary.leave()
-        for callback in callbacks or ():
-            callback()
+        try:
+            if self._entered:
+                self._method.unary.leave()
+            for callback in callbacks or ():
+                callback()
+        finally:
+            self._method.loop.settle()
 
     def invocation_metadata(self) -> Metadata:
         return self._metadata
@@ -248,24 +278,22 @@ class _LoopRpc:
             _LOGGER.exception("response could not be serialised")
             self._send(grpc.StatusCode.INTERNAL, "Failed to serialize response!")
             return
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-        self._call.start_server_batch(
-            (_SendMetadata(None, 0), _SendMessage(message, 0), _SendStatus(None, 0, b"", 0)), _sent
-        )
+        status = _SendStatus(None, 0, b"", 0)
+        self._finish((_SendMetadata(None, 0), _SendMessage(message, 0), status))
 
     def refuse(self, status: grpc.Status) -> None:
         self._send(status.code, status.details, status.trailing_metadata)
 
     def _send(self, code: grpc.StatusCode, details: str, metadata: Metadata | None = None) -> None:
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
         status = _SendStatus(metadata, _TO_CYGRPC[code], details.encode(), 0)
-        self._call.start_server_batch((_SendMetadata(None, 0), status), _sent)
+        self._finish((_SendMetadata(None, 0), status))
+
+    def _finish(self, operations: tuple[Any, ...]) -> None:
+        # Under the lock that `ended` takes: after that the queue may be shut down.
+        with self._lock:
+            if not self._over:
+                self._over = True
+                self._call.start_server_batch(operations, _sent)
 
 
 def _sent(_event: Any) -> None:

@@ -115,6 +115,11 @@ class _BoundUnary:
         self._probe = unary.probe
         self.blocking = unary.blocking
 
+    def refusal(self, metadata: Metadata) -> grpc.Status | None:
+        if self._probe or self._calls.has_room():
+            return None
+        return self._calls.refuse(self._path, metadata)
+
     def enter(self, metadata: Metadata) -> grpc.Status | None:
         if self._probe or self._calls.take():
             return None

@@ -52,8 +52,15 @@ class UnaryMethod(Protocol):
 
     blocking: bool
 
+    def refusal(self, metadata: Metadata) -> grpc.Status | None:
+        """Refuse a call before its message is read, if there is no room now; quick."""
+        ...
+
     def enter(self, metadata: Metadata) -> grpc.Status | None:
-        """Take a call in before its message is read, or refuse it with a status; quick."""
+        """Take in a call whose message is here, or refuse it with a status; quick.
+
+        A caller that sends no message, which costs it nothing, takes no room.
+        """
         ...
 
     def start(self, request: Any, rpc: Rpc) -> None:
