@@ -1,3 +1,4 @@
+import ctypes
 import re
 import signal
 import socket
@@ -25,6 +26,7 @@ from facegen.serving.server import Server
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1 import image_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceStub
+from tests.serving.properties.http2 import Connection
 
 # `start_server` of conftest.py: flags to a running `facegen serve`.
 StartServer = Callable[..., Any]
@@ -142,6 +144,17 @@ def test_interrupt_drains_too(start_server: StartServer) -> None:
     assert "draining" in "".join(server.log)
 
 
+def test_signal_that_another_thread_takes_drains_too(start_server: StartServer) -> None:
+    server = start_server()
+    pid = server.process.pid
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+    assert ctypes.CDLL(None).tgkill(pid, max(threads), signal.SIGTERM) == 0
+
+    assert server.wait() == 0
+    assert "draining" in "".join(server.log)
+
+
 def test_sigterm_while_models_load_quits(tiny_repository: Path) -> None:
     command = [str(Path(sys.executable).with_name("facegen")), "serve"]
     flags = ["--address", "127.0.0.1:0", "--engine", f"onnx:{tiny_repository}"]
@@ -172,6 +185,24 @@ def test_calls_under_way_are_answered_after_sigterm_and_new_ones_refused(
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert received == 3000
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("method", ["Encode", "Generate", "GenerateStream"])
+def test_calls_left_without_a_message_end_with_the_server(
+    start_server: StartServer, method: str
+) -> None:
+    server = start_server("--drain-timeout-s", "0.2")
+    gone, there = Connection(server.address), Connection(server.address)
+    for connection in (gone, there):
+        for _ in range(200):
+            connection.begin(f"/facegen.v1.FaceService/{method}")
+        connection.ping()
+
+    gone.close()  # its calls end while the server does
+    server.terminate()
+
+    assert server.wait() == 0, server.log[-5:]
+    there.close()
 
 
 def test_drain_ends_at_its_time_out(start_server: StartServer) -> None:

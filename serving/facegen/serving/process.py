@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -32,9 +33,7 @@ def run_server(config: ServerConfig) -> None:
         FacegenError: As `Server.listen` and `Server.load`.
     """
     events: Events = SimpleQueue()
-    for number in _SIGNALS:
-        # A SimpleQueue, unlike an Event, may be put to by a handler that interrupts its own `get`.
-        signal.signal(number, lambda *_: events.put(_SIGNAL))
+    _listen_to_signals(events)
     server = Server(config)
     try:
         server.listen()
@@ -49,6 +48,27 @@ def run_server(config: ServerConfig) -> None:
         _run(lambda: _end(server), events)
     finally:
         server.close()
+
+
+def _listen_to_signals(events: Events) -> None:
+    """Put each signal to the events, whichever thread of the process the kernel gives it to.
+
+    Python's own handlers run in the main thread when it wakes, but a signal that another thread
+    takes does not wake it.
+    """
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    signal.set_wakeup_fd(sent.detach())
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+    def listen() -> None:
+        while numbers := received.recv(16):
+            for number in numbers:
+                if number in _SIGNALS:
+                    events.put(_SIGNAL)
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
 def _run(work: Callable[[], None], events: Events) -> None:
