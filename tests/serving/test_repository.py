@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def test_files_and_hidden_folders_beside_the_models_are_passed_over(
     write_model("a")
     (path / "a.md").write_text("a card")
     (path / ".cache").mkdir()
+    (path / os.fsdecode(b"\xff")).mkdir()  # no UTF-8, which no message could tell
 
     assert Repository(path).names() == ("a", "b")
 

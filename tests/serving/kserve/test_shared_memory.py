@@ -176,6 +176,19 @@ def test_a_region_cut_short_is_an_error_and_no_crash(
     stub.ModelInfer(infer())
 
 
+def test_a_region_larger_than_memory_is_an_error(
+    stub: Any, register: Register, segment: Path
+) -> None:
+    byte_size = 2**42
+    os.truncate(segment, byte_size)
+    register(segment.name, byte_size=byte_size)
+    x = tensor("x", (1, byte_size), "UINT8")
+    set_parameters(x, _place(0, byte_size))
+
+    assert _code(lambda: stub.ModelInfer(infer("same-UINT8", x))) == _NOT_FOUND
+    stub.ModelInfer(infer())
+
+
 def test_unknown_regions_are_not_found(stub: Any) -> None:
     source, target = _through(_place(0, 16, "other"), None), _through(None, _place(0, 16, "other"))
 

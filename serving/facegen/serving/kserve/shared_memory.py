@@ -62,9 +62,12 @@ class Region:
         """Copy bytes out.
 
         Raises:
-            RegionError: The file has become shorter.
+            RegionError: The file has become shorter, or is more than there is memory.
         """
-        read = os.pread(self._file, byte_size, self.offset + offset)
+        try:
+            read = os.pread(self._file, byte_size, self.offset + offset)
+        except MemoryError as error:  # the size of a file is what its owner says
+            raise RegionError(self.name, f"has {byte_size} bytes, too many to read") from error
         if len(read) != byte_size:
             raise RegionError(self.name, f"was cut short: {len(read)} of {byte_size} bytes left")
         return read

@@ -95,7 +95,7 @@ class Repository:
         self._root = path.resolve()
 
     def names(self) -> tuple[str, ...]:
-        """List the models: every folder whose name begins with no dot.
+        """List the models: every folder whose name is text and begins with no dot.
 
         Raises:
             RepositoryError: The repository cannot be read any more.
@@ -104,7 +104,7 @@ class Repository:
             folders = [path.name for path in self.path.iterdir() if path.is_dir()]
         except OSError as error:
             raise _unreadable(self.path, error) from error
-        return tuple(sorted(name for name in folders if name[0] != "."))
+        return tuple(sorted(name for name in folders if name[0] != "." and _is_text(name)))
 
     def stamp(self, name: str) -> Stamp:
         """Tell the state of all files of a model, to notice changes.
@@ -217,6 +217,11 @@ class Repository:
             raise RepositoryError(
                 path, "is a link out of the repository", "copy what it points to into it"
             )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name, any bytes in Linux, can be told in a message."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _unreadable(path: Path, error: OSError) -> RepositoryError:
