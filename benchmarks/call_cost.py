@@ -45,6 +45,9 @@ class Deferred:
 
     blocking = False
 
+    def refusal(self, metadata: Metadata) -> None:
+        """Refuse no call."""
+
     def enter(self, metadata: Metadata) -> None:
         """Take every call."""
 
