@@ -26,45 +26,63 @@ from facegen.v1 import image_pb2 as facegen_dot_v1_dot_image__pb2
 from facegen.v1 import latent_pb2 as facegen_dot_v1_dot_latent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61\x63\x65gen/v1/face_service.proto\x12\nfacegen.v1\x1a\x16\x66\x61\x63\x65gen/v1/image.proto\x1a\x17\x66\x61\x63\x65gen/v1/latent.proto\"\xed\x01\n\x0fGenerateRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\x04\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05prior\x18\x07 \x01(\t\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x17\n\x0finclude_latents\x18\t \x01(\x08\x42\x07\n\x05_seedB\x0e\n\x0c_temperature\"d\n\rGeneratedFace\x12\r\n\x05index\x18\x01 \x01(\x04\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.facegen.v1.Image\x12\"\n\x06latent\x18\x03 \x01(\x0b\x32\x12.facegen.v1.Latent\"z\n\x10GenerateResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.facegen.v1.GeneratedFace\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05prior\x18\x05 \x01(\t\"\xf3\x01\n\x15GenerateStreamRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\x04\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05prior\x18\x07 \x01(\t\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x17\n\x0finclude_latents\x18\t \x01(\x08\x42\x07\n\x05_seedB\x0e\n\x0c_temperature\"\x80\x01\n\x16GenerateStreamResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.facegen.v1.GeneratedFace\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05prior\x18\x05 \x01(\t\"\xb9\x01\n\x12ReconstructRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06images\x18\x03 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x1e\n\x04\x63rop\x18\x04 \x01(\x0b\x32\x10.facegen.v1.Crop\x12\'\n\x06\x66ormat\x18\x05 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x16\n\x0einclude_inputs\x18\x06 \x01(\x08\"|\n\x13ReconstructResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12!\n\x06inputs\x18\x02 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"s\n\rEncodeRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06images\x18\x03 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x1e\n\x04\x63rop\x18\x04 \x01(\x0b\x32\x10.facegen.v1.Crop\"B\n\x08\x45ncoding\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.facegen.v1.Latent\x12\x14\n\x0clog_variance\x18\x02 \x03(\x02\"9\n\x0e\x45ncodeResponse\x12\'\n\tencodings\x18\x01 \x03(\x0b\x32\x14.facegen.v1.Encoding\"~\n\rDecodeRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x07latents\x18\x03 \x03(\x0b\x32\x12.facegen.v1.Latent\x12\'\n\x06\x66ormat\x18\x04 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\"T\n\x0e\x44\x65\x63odeResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\\\n\x08\x45ndpoint\x12\"\n\x05image\x18\x01 \x01(\x0b\x32\x11.facegen.v1.ImageH\x00\x12$\n\x06latent\x18\x02 \x01(\x0b\x32\x12.facegen.v1.LatentH\x00\x42\x06\n\x04\x66\x61\x63\x65\"\x87\x02\n\x12InterpolateRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x05start\x18\x03 \x01(\x0b\x32\x14.facegen.v1.Endpoint\x12!\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.facegen.v1.Endpoint\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x30\n\rinterpolation\x18\x06 \x01(\x0e\x32\x19.facegen.v1.Interpolation\x12\x1e\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x10.facegen.v1.Crop\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\"]\n\x13InterpolateResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12#\n\x07latents\x18\x02 \x03(\x0b\x32\x12.facegen.v1.Latent*e\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x18\n\x14INTERPOLATION_LINEAR\x10\x01\x12\x1b\n\x17INTERPOLATION_SPHERICAL\x10\x02\x32\xd1\x03\n\x0b\x46\x61\x63\x65Service\x12\x45\n\x08Generate\x12\x1b.facegen.v1.GenerateRequest\x1a\x1c.facegen.v1.GenerateResponse\x12Y\n\x0eGenerateStream\x12!.facegen.v1.GenerateStreamRequest\x1a\".facegen.v1.GenerateStreamResponse0\x01\x12N\n\x0bReconstruct\x12\x1e.facegen.v1.ReconstructRequest\x1a\x1f.facegen.v1.ReconstructResponse\x12?\n\x06\x45ncode\x12\x19.facegen.v1.EncodeRequest\x1a\x1a.facegen.v1.EncodeResponse\x12?\n\x06\x44\x65\x63ode\x12\x19.facegen.v1.DecodeRequest\x1a\x1a.facegen.v1.DecodeResponse\x12N\n\x0bInterpolate\x12\x1e.facegen.v1.InterpolateRequest\x1a\x1f.facegen.v1.InterpolateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61\x63\x65gen/v1/face_service.proto\x12\nfacegen.v1\x1a\x16\x66\x61\x63\x65gen/v1/image.proto\x1a\x17\x66\x61\x63\x65gen/v1/latent.proto\"\x81\x02\n\x0fGenerateRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\x04\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05prior\x18\x07 \x01(\t\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x17\n\x0finclude_latents\x18\t \x01(\x08\x12\x12\n\nexpression\x18\n \x01(\tB\x07\n\x05_seedB\x0e\n\x0c_temperature\"d\n\rGeneratedFace\x12\r\n\x05index\x18\x01 \x01(\x04\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.facegen.v1.Image\x12\"\n\x06latent\x18\x03 \x01(\x0b\x32\x12.facegen.v1.Latent\"z\n\x10GenerateResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.facegen.v1.GeneratedFace\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05prior\x18\x05 \x01(\t\"\x87\x02\n\x15GenerateStreamRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\x04\x12\x18\n\x0btemperature\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05prior\x18\x07 \x01(\t\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x17\n\x0finclude_latents\x18\t \x01(\x08\x12\x12\n\nexpression\x18\n \x01(\tB\x07\n\x05_seedB\x0e\n\x0c_temperature\"\x80\x01\n\x16GenerateStreamResponse\x12(\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0b\x32\x19.facegen.v1.GeneratedFace\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05prior\x18\x05 \x01(\t\"\xcd\x01\n\x12ReconstructRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06images\x18\x03 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x1e\n\x04\x63rop\x18\x04 \x01(\x0b\x32\x10.facegen.v1.Crop\x12\'\n\x06\x66ormat\x18\x05 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x16\n\x0einclude_inputs\x18\x06 \x01(\x08\x12\x12\n\nexpression\x18\x07 \x01(\t\"|\n\x13ReconstructResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12!\n\x06inputs\x18\x02 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"s\n\rEncodeRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06images\x18\x03 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x1e\n\x04\x63rop\x18\x04 \x01(\x0b\x32\x10.facegen.v1.Crop\"B\n\x08\x45ncoding\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.facegen.v1.Latent\x12\x14\n\x0clog_variance\x18\x02 \x03(\x02\"9\n\x0e\x45ncodeResponse\x12\'\n\tencodings\x18\x01 \x03(\x0b\x32\x14.facegen.v1.Encoding\"\x92\x01\n\rDecodeRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x07latents\x18\x03 \x03(\x0b\x32\x12.facegen.v1.Latent\x12\'\n\x06\x66ormat\x18\x04 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x12\n\nexpression\x18\x05 \x01(\t\"T\n\x0e\x44\x65\x63odeResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\\\n\x08\x45ndpoint\x12\"\n\x05image\x18\x01 \x01(\x0b\x32\x11.facegen.v1.ImageH\x00\x12$\n\x06latent\x18\x02 \x01(\x0b\x32\x12.facegen.v1.LatentH\x00\x42\x06\n\x04\x66\x61\x63\x65\"\x9b\x02\n\x12InterpolateRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x05start\x18\x03 \x01(\x0b\x32\x14.facegen.v1.Endpoint\x12!\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.facegen.v1.Endpoint\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x30\n\rinterpolation\x18\x06 \x01(\x0e\x32\x19.facegen.v1.Interpolation\x12\x1e\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x10.facegen.v1.Crop\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormat\x12\x12\n\nexpression\x18\t \x01(\t\"]\n\x13InterpolateResponse\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Image\x12#\n\x07latents\x18\x02 \x03(\x0b\x32\x12.facegen.v1.Latent\"J\n\x10\x45xpressionTarget\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\x15\n\x08strength\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xa5\x02\n\x0fTransferRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06images\x18\x03 \x03(\x0b\x32\x11.facegen.v1.Image\x12-\n\x07targets\x18\x04 \x03(\x0b\x32\x1c.facegen.v1.ExpressionTarget\x12(\n\x07\x66inding\x18\x05 \x01(\x0e\x32\x17.facegen.v1.FaceFinding\x12\x16\n\tmax_faces\x18\x06 \x01(\rH\x00\x88\x01\x01\x12&\n\x04view\x18\x07 \x01(\x0e\x32\x18.facegen.v1.TransferView\x12\'\n\x06\x66ormat\x18\x08 \x01(\x0b\x32\x17.facegen.v1.ImageFormatB\x0c\n\n_max_faces\"#\n\x05Point\x12\x0c\n\x04x_px\x18\x01 \x01(\x02\x12\x0c\n\x04y_px\x18\x02 \x01(\x02\"\x83\x01\n\tFoundFace\x12\x0f\n\x07left_px\x18\x01 \x01(\x02\x12\x0e\n\x06top_px\x18\x02 \x01(\x02\x12\x10\n\x08right_px\x18\x03 \x01(\x02\x12\x11\n\tbottom_px\x18\x04 \x01(\x02\x12!\n\x06points\x18\x05 \x03(\x0b\x32\x11.facegen.v1.Point\x12\r\n\x05score\x18\x06 \x01(\x02\"n\n\x10TransferredImage\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12\x12\n\nface_index\x18\x03 \x01(\r\x12 \n\x05image\x18\x04 \x01(\x0b\x32\x11.facegen.v1.Image\"f\n\x10TransferredPhoto\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.facegen.v1.TransferredImage\x12$\n\x05\x66\x61\x63\x65s\x18\x02 \x03(\x0b\x32\x15.facegen.v1.FoundFace\"a\n\x10TransferResponse\x12,\n\x06photos\x18\x01 \x03(\x0b\x32\x1c.facegen.v1.TransferredPhoto\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t*e\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x18\n\x14INTERPOLATION_LINEAR\x10\x01\x12\x1b\n\x17INTERPOLATION_SPHERICAL\x10\x02*^\n\x0b\x46\x61\x63\x65\x46inding\x12\x1c\n\x18\x46\x41\x43\x45_FINDING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41\x43\x45_FINDING_DETECT\x10\x01\x12\x18\n\x14\x46\x41\x43\x45_FINDING_CROPPED\x10\x02*w\n\x0cTransferView\x12\x1d\n\x19TRANSFER_VIEW_UNSPECIFIED\x10\x00\x12\x17\n\x13TRANSFER_VIEW_PHOTO\x10\x01\x12\x16\n\x12TRANSFER_VIEW_CROP\x10\x02\x12\x17\n\x13TRANSFER_VIEW_SHEET\x10\x03\x32\x98\x04\n\x0b\x46\x61\x63\x65Service\x12\x45\n\x08Generate\x12\x1b.facegen.v1.GenerateRequest\x1a\x1c.facegen.v1.GenerateResponse\x12Y\n\x0eGenerateStream\x12!.facegen.v1.GenerateStreamRequest\x1a\".facegen.v1.GenerateStreamResponse0\x01\x12N\n\x0bReconstruct\x12\x1e.facegen.v1.ReconstructRequest\x1a\x1f.facegen.v1.ReconstructResponse\x12?\n\x06\x45ncode\x12\x19.facegen.v1.EncodeRequest\x1a\x1a.facegen.v1.EncodeResponse\x12?\n\x06\x44\x65\x63ode\x12\x19.facegen.v1.DecodeRequest\x1a\x1a.facegen.v1.DecodeResponse\x12N\n\x0bInterpolate\x12\x1e.facegen.v1.InterpolateRequest\x1a\x1f.facegen.v1.InterpolateResponse\x12\x45\n\x08Transfer\x12\x1b.facegen.v1.TransferRequest\x1a\x1c.facegen.v1.TransferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'facegen.v1.face_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INTERPOLATION']._serialized_start=2164
-  _globals['_INTERPOLATION']._serialized_end=2265
+  _globals['_INTERPOLATION']._serialized_start=3123
+  _globals['_INTERPOLATION']._serialized_end=3224
+  _globals['_FACEFINDING']._serialized_start=3226
+  _globals['_FACEFINDING']._serialized_end=3320
+  _globals['_TRANSFERVIEW']._serialized_start=3322
+  _globals['_TRANSFERVIEW']._serialized_end=3441
   _globals['_GENERATEREQUEST']._serialized_start=95
-  _globals['_GENERATEREQUEST']._serialized_end=332
-  _globals['_GENERATEDFACE']._serialized_start=334
-  _globals['_GENERATEDFACE']._serialized_end=434
-  _globals['_GENERATERESPONSE']._serialized_start=436
-  _globals['_GENERATERESPONSE']._serialized_end=558
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=561
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=804
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=807
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=935
-  _globals['_RECONSTRUCTREQUEST']._serialized_start=938
-  _globals['_RECONSTRUCTREQUEST']._serialized_end=1123
-  _globals['_RECONSTRUCTRESPONSE']._serialized_start=1125
-  _globals['_RECONSTRUCTRESPONSE']._serialized_end=1249
-  _globals['_ENCODEREQUEST']._serialized_start=1251
-  _globals['_ENCODEREQUEST']._serialized_end=1366
-  _globals['_ENCODING']._serialized_start=1368
-  _globals['_ENCODING']._serialized_end=1434
-  _globals['_ENCODERESPONSE']._serialized_start=1436
-  _globals['_ENCODERESPONSE']._serialized_end=1493
-  _globals['_DECODEREQUEST']._serialized_start=1495
-  _globals['_DECODEREQUEST']._serialized_end=1621
-  _globals['_DECODERESPONSE']._serialized_start=1623
-  _globals['_DECODERESPONSE']._serialized_end=1707
-  _globals['_ENDPOINT']._serialized_start=1709
-  _globals['_ENDPOINT']._serialized_end=1801
-  _globals['_INTERPOLATEREQUEST']._serialized_start=1804
-  _globals['_INTERPOLATEREQUEST']._serialized_end=2067
-  _globals['_INTERPOLATERESPONSE']._serialized_start=2069
-  _globals['_INTERPOLATERESPONSE']._serialized_end=2162
-  _globals['_FACESERVICE']._serialized_start=2268
-  _globals['_FACESERVICE']._serialized_end=2733
+  _globals['_GENERATEREQUEST']._serialized_end=352
+  _globals['_GENERATEDFACE']._serialized_start=354
+  _globals['_GENERATEDFACE']._serialized_end=454
+  _globals['_GENERATERESPONSE']._serialized_start=456
+  _globals['_GENERATERESPONSE']._serialized_end=578
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=581
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=844
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=847
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=975
+  _globals['_RECONSTRUCTREQUEST']._serialized_start=978
+  _globals['_RECONSTRUCTREQUEST']._serialized_end=1183
+  _globals['_RECONSTRUCTRESPONSE']._serialized_start=1185
+  _globals['_RECONSTRUCTRESPONSE']._serialized_end=1309
+  _globals['_ENCODEREQUEST']._serialized_start=1311
+  _globals['_ENCODEREQUEST']._serialized_end=1426
+  _globals['_ENCODING']._serialized_start=1428
+  _globals['_ENCODING']._serialized_end=1494
+  _globals['_ENCODERESPONSE']._serialized_start=1496
+  _globals['_ENCODERESPONSE']._serialized_end=1553
+  _globals['_DECODEREQUEST']._serialized_start=1556
+  _globals['_DECODEREQUEST']._serialized_end=1702
+  _globals['_DECODERESPONSE']._serialized_start=1704
+  _globals['_DECODERESPONSE']._serialized_end=1788
+  _globals['_ENDPOINT']._serialized_start=1790
+  _globals['_ENDPOINT']._serialized_end=1882
+  _globals['_INTERPOLATEREQUEST']._serialized_start=1885
+  _globals['_INTERPOLATEREQUEST']._serialized_end=2168
+  _globals['_INTERPOLATERESPONSE']._serialized_start=2170
+  _globals['_INTERPOLATERESPONSE']._serialized_end=2263
+  _globals['_EXPRESSIONTARGET']._serialized_start=2265
+  _globals['_EXPRESSIONTARGET']._serialized_end=2339
+  _globals['_TRANSFERREQUEST']._serialized_start=2342
+  _globals['_TRANSFERREQUEST']._serialized_end=2635
+  _globals['_POINT']._serialized_start=2637
+  _globals['_POINT']._serialized_end=2672
+  _globals['_FOUNDFACE']._serialized_start=2675
+  _globals['_FOUNDFACE']._serialized_end=2806
+  _globals['_TRANSFERREDIMAGE']._serialized_start=2808
+  _globals['_TRANSFERREDIMAGE']._serialized_end=2918
+  _globals['_TRANSFERREDPHOTO']._serialized_start=2920
+  _globals['_TRANSFERREDPHOTO']._serialized_end=3022
+  _globals['_TRANSFERRESPONSE']._serialized_start=3024
+  _globals['_TRANSFERRESPONSE']._serialized_end=3121
+  _globals['_FACESERVICE']._serialized_start=3444
+  _globals['_FACESERVICE']._serialized_end=3980
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,58 @@ INTERPOLATION_SPHERICAL: Interpolation.ValueType  # 2
 """The great circle (Shoemake 1985), which keeps the norm; lengths go from one end's to the other's."""
 Global___Interpolation: typing_extensions.TypeAlias = Interpolation
 
+class _FaceFinding:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FaceFindingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FaceFinding.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FACE_FINDING_UNSPECIFIED: _FaceFinding.ValueType  # 0
+    """The same as FACE_FINDING_DETECT."""
+    FACE_FINDING_DETECT: _FaceFinding.ValueType  # 1
+    """A detector of frontal faces looks for them."""
+    FACE_FINDING_CROPPED: _FaceFinding.ValueType  # 2
+    """No detector looks: the photo's central square frames one face."""
+
+class FaceFinding(_FaceFinding, metaclass=_FaceFindingEnumTypeWrapper):
+    """Where the faces of a photo are."""
+
+FACE_FINDING_UNSPECIFIED: FaceFinding.ValueType  # 0
+"""The same as FACE_FINDING_DETECT."""
+FACE_FINDING_DETECT: FaceFinding.ValueType  # 1
+"""A detector of frontal faces looks for them."""
+FACE_FINDING_CROPPED: FaceFinding.ValueType  # 2
+"""No detector looks: the photo's central square frames one face."""
+Global___FaceFinding: typing_extensions.TypeAlias = FaceFinding
+
+class _TransferView:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TransferViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TransferView.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TRANSFER_VIEW_UNSPECIFIED: _TransferView.ValueType  # 0
+    """The same as TRANSFER_VIEW_PHOTO."""
+    TRANSFER_VIEW_PHOTO: _TransferView.ValueType  # 1
+    """The whole photo at its own size, its faces changed, for each target."""
+    TRANSFER_VIEW_CROP: _TransferView.ValueType  # 2
+    """The faces alone, aligned, grey and at the model's size, for each face and target."""
+    TRANSFER_VIEW_SHEET: _TransferView.ValueType  # 3
+    """One labelled sheet: a row for each face, the original first, then every target."""
+
+class TransferView(_TransferView, metaclass=_TransferViewEnumTypeWrapper):
+    """What to send of a photo."""
+
+TRANSFER_VIEW_UNSPECIFIED: TransferView.ValueType  # 0
+"""The same as TRANSFER_VIEW_PHOTO."""
+TRANSFER_VIEW_PHOTO: TransferView.ValueType  # 1
+"""The whole photo at its own size, its faces changed, for each target."""
+TRANSFER_VIEW_CROP: TransferView.ValueType  # 2
+"""The faces alone, aligned, grey and at the model's size, for each face and target."""
+TRANSFER_VIEW_SHEET: TransferView.ValueType  # 3
+"""One labelled sheet: a row for each face, the original first, then every target."""
+Global___TransferView: typing_extensions.TypeAlias = TransferView
+
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
     """What to draw from a prior."""
@@ -60,6 +112,7 @@ class GenerateRequest(google.protobuf.message.Message):
     PRIOR_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     INCLUDE_LATENTS_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to draw from. Default: the server's."""
     version: builtins.str
@@ -76,6 +129,10 @@ class GenerateRequest(google.protobuf.message.Message):
     """The name of the prior, one of the family's `priors`. Default: the family's first."""
     include_latents: builtins.bool
     """Whether to send the latents too. Default false."""
+    expression: builtins.str
+    """The expression to draw, one of the family's `expressions` or `experimental_expressions`. Default: the
+    family's first. On a family without expressions FAILED_PRECONDITION.
+    """
     @property
     def format(self) -> facegen.v1.image_pb2.ImageFormat:
         """How to code the pictures. Default: PNG."""
@@ -92,10 +149,11 @@ class GenerateRequest(google.protobuf.message.Message):
         prior: builtins.str = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
         include_latents: builtins.bool = ...,
+        expression: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "format", b"format", "seed", b"seed", "temperature", b"temperature"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "count", b"count", "family", b"family", "first_index", b"first_index", "format", b"format", "include_latents", b"include_latents", "prior", b"prior", "seed", b"seed", "temperature", b"temperature", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "count", b"count", "expression", b"expression", "family", b"family", "first_index", b"first_index", "format", b"format", "include_latents", b"include_latents", "prior", b"prior", "seed", b"seed", "temperature", b"temperature", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: typing_extensions.TypeAlias = typing.Literal["seed"]
     _WhichOneofArgType__seed: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed"]
@@ -193,6 +251,7 @@ class GenerateStreamRequest(google.protobuf.message.Message):
     PRIOR_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     INCLUDE_LATENTS_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to draw from. Default: the server's."""
     version: builtins.str
@@ -209,6 +268,10 @@ class GenerateStreamRequest(google.protobuf.message.Message):
     """The name of the prior, one of the family's `priors`. Default: the family's first."""
     include_latents: builtins.bool
     """Whether to send the latents too. Default false."""
+    expression: builtins.str
+    """The expression to draw, one of the family's `expressions` or `experimental_expressions`. Default: the
+    family's first. On a family without expressions FAILED_PRECONDITION.
+    """
     @property
     def format(self) -> facegen.v1.image_pb2.ImageFormat:
         """How to code the pictures. Default: PNG."""
@@ -225,10 +288,11 @@ class GenerateStreamRequest(google.protobuf.message.Message):
         prior: builtins.str = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
         include_latents: builtins.bool = ...,
+        expression: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "format", b"format", "seed", b"seed", "temperature", b"temperature"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "count", b"count", "family", b"family", "first_index", b"first_index", "format", b"format", "include_latents", b"include_latents", "prior", b"prior", "seed", b"seed", "temperature", b"temperature", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "count", b"count", "expression", b"expression", "family", b"family", "first_index", b"first_index", "format", b"format", "include_latents", b"include_latents", "prior", b"prior", "seed", b"seed", "temperature", b"temperature", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: typing_extensions.TypeAlias = typing.Literal["seed"]
     _WhichOneofArgType__seed: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed"]
@@ -290,12 +354,17 @@ class ReconstructRequest(google.protobuf.message.Message):
     CROP_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     INCLUDE_INPUTS_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to use. Default: the server's."""
     version: builtins.str
     """Its version, for example `1`. Default: the newest served."""
     include_inputs: builtins.bool
     """Whether to send the model's view of each input too, cropped and scaled. Default false."""
+    expression: builtins.str
+    """The expression to draw, one of the family's `expressions` or `experimental_expressions`. Default: the
+    family's first. On a family without expressions FAILED_PRECONDITION.
+    """
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.image_pb2.Image]:
         """Required. The pictures, 1 to the server's limit."""
@@ -317,10 +386,11 @@ class ReconstructRequest(google.protobuf.message.Message):
         crop: facegen.v1.image_pb2.Crop | None = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
         include_inputs: builtins.bool = ...,
+        expression: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["crop", b"crop", "format", b"format"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["crop", b"crop", "family", b"family", "format", b"format", "images", b"images", "include_inputs", b"include_inputs", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["crop", b"crop", "expression", b"expression", "family", b"family", "format", b"format", "images", b"images", "include_inputs", b"include_inputs", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ReconstructRequest: typing_extensions.TypeAlias = ReconstructRequest
@@ -457,10 +527,15 @@ class DecodeRequest(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     LATENTS_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to use. Default: that of the first latent."""
     version: builtins.str
     """Its version, for example `1`. Default: that of the first latent, else the newest served."""
+    expression: builtins.str
+    """The expression to draw, one of the family's `expressions` or `experimental_expressions`. Default: the
+    family's first. On a family without expressions FAILED_PRECONDITION.
+    """
     @property
     def latents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.latent_pb2.Latent]:
         """Required. The latents, 1 to the server's limit, all of this family and version."""
@@ -476,10 +551,11 @@ class DecodeRequest(google.protobuf.message.Message):
         version: builtins.str = ...,
         latents: collections.abc.Iterable[facegen.v1.latent_pb2.Latent] | None = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
+        expression: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["format", b"format"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["family", b"family", "format", b"format", "latents", b"latents", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["expression", b"expression", "family", b"family", "format", b"format", "latents", b"latents", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___DecodeRequest: typing_extensions.TypeAlias = DecodeRequest
@@ -559,6 +635,7 @@ class InterpolateRequest(google.protobuf.message.Message):
     INTERPOLATION_FIELD_NUMBER: builtins.int
     CROP_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to use. Default: the server's."""
     version: builtins.str
@@ -567,6 +644,10 @@ class InterpolateRequest(google.protobuf.message.Message):
     """Required. The number of pictures, both ends included: 2 to the server's limit."""
     interpolation: Global___Interpolation.ValueType
     """The path's form. Default: spherical."""
+    expression: builtins.str
+    """The expression to draw, one of the family's `expressions` or `experimental_expressions`. Default: the
+    family's first. On a family without expressions FAILED_PRECONDITION.
+    """
     @property
     def start(self) -> Global___Endpoint:
         """Required. Where the path begins."""
@@ -594,10 +675,11 @@ class InterpolateRequest(google.protobuf.message.Message):
         interpolation: Global___Interpolation.ValueType = ...,
         crop: facegen.v1.image_pb2.Crop | None = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
+        expression: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["crop", b"crop", "end", b"end", "format", b"format", "start", b"start"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["count", b"count", "crop", b"crop", "end", b"end", "family", b"family", "format", b"format", "interpolation", b"interpolation", "start", b"start", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["count", b"count", "crop", b"crop", "end", b"end", "expression", b"expression", "family", b"family", "format", b"format", "interpolation", b"interpolation", "start", b"start", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateRequest: typing_extensions.TypeAlias = InterpolateRequest
@@ -628,3 +710,250 @@ class InterpolateResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateResponse: typing_extensions.TypeAlias = InterpolateResponse
+
+@typing.final
+class ExpressionTarget(google.protobuf.message.Message):
+    """One expression to give to faces."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    expression: builtins.str
+    """Required. The expression, one of the family's `expressions` or `experimental_expressions`."""
+    strength: builtins.float
+    """How much of it, 0 to 1.5: 0 gives the photo back bit for bit, 1 what the model was trained for. Default 1."""
+    def __init__(
+        self,
+        *,
+        expression: builtins.str = ...,
+        strength: builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength", "strength", b"strength"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength", "expression", b"expression", "strength", b"strength"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: typing_extensions.TypeAlias = typing.Literal["strength"]
+    _WhichOneofArgType__strength: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+
+Global___ExpressionTarget: typing_extensions.TypeAlias = ExpressionTarget
+
+@typing.final
+class TransferRequest(google.protobuf.message.Message):
+    """The photos whose faces get other expressions."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    TARGETS_FIELD_NUMBER: builtins.int
+    FINDING_FIELD_NUMBER: builtins.int
+    MAX_FACES_FIELD_NUMBER: builtins.int
+    VIEW_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    family: builtins.str
+    """The family to use. Default: the server's if it has expressions, else the first by name that has."""
+    version: builtins.str
+    """Its version, for example `1`. Default: the newest served."""
+    finding: Global___FaceFinding.ValueType
+    """Where the faces are. Default: a detector finds them."""
+    max_faces: builtins.int
+    """The most faces in a photo, 1 to 32; a photo with more is refused. Default 8."""
+    view: Global___TransferView.ValueType
+    """What to send. Default: the whole photo."""
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.image_pb2.Image]:
+        """Required. The photos, 1 to the server's limit, of any size that it decodes."""
+
+    @property
+    def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExpressionTarget]:
+        """The expressions wanted, at most 32; each gives a picture. Default: each of the family's `expressions`,
+        at strength 1.
+        """
+
+    @property
+    def format(self) -> facegen.v1.image_pb2.ImageFormat:
+        """How to code the pictures. Default: PNG."""
+
+    def __init__(
+        self,
+        *,
+        family: builtins.str = ...,
+        version: builtins.str = ...,
+        images: collections.abc.Iterable[facegen.v1.image_pb2.Image] | None = ...,
+        targets: collections.abc.Iterable[Global___ExpressionTarget] | None = ...,
+        finding: Global___FaceFinding.ValueType = ...,
+        max_faces: builtins.int | None = ...,
+        view: Global___TransferView.ValueType = ...,
+        format: facegen.v1.image_pb2.ImageFormat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_faces", b"_max_faces", "format", b"format", "max_faces", b"max_faces"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_faces", b"_max_faces", "family", b"family", "finding", b"finding", "format", b"format", "images", b"images", "max_faces", b"max_faces", "targets", b"targets", "version", b"version", "view", b"view"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_faces: typing_extensions.TypeAlias = typing.Literal["max_faces"]
+    _WhichOneofArgType__max_faces: typing_extensions.TypeAlias = typing.Literal["_max_faces", b"_max_faces"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faces) -> _WhichOneofReturnType__max_faces | None: ...
+
+Global___TransferRequest: typing_extensions.TypeAlias = TransferRequest
+
+@typing.final
+class Point(google.protobuf.message.Message):
+    """A point in a photo."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    X_PX_FIELD_NUMBER: builtins.int
+    Y_PX_FIELD_NUMBER: builtins.int
+    x_px: builtins.float
+    """From the left edge, in pixels after EXIF orientation; the first pixel's centre is at 0.5."""
+    y_px: builtins.float
+    """From the top edge, in pixels after EXIF orientation; the first pixel's centre is at 0.5."""
+    def __init__(
+        self,
+        *,
+        x_px: builtins.float = ...,
+        y_px: builtins.float = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["x_px", b"x_px", "y_px", b"y_px"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Point: typing_extensions.TypeAlias = Point
+
+@typing.final
+class FoundFace(google.protobuf.message.Message):
+    """A face found in a photo. Its edges may lie outside the photo."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEFT_PX_FIELD_NUMBER: builtins.int
+    TOP_PX_FIELD_NUMBER: builtins.int
+    RIGHT_PX_FIELD_NUMBER: builtins.int
+    BOTTOM_PX_FIELD_NUMBER: builtins.int
+    POINTS_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    left_px: builtins.float
+    """The left edge of its box, in pixels after EXIF orientation."""
+    top_px: builtins.float
+    """The top edge of its box."""
+    right_px: builtins.float
+    """The right edge of its box, above the left one."""
+    bottom_px: builtins.float
+    """The bottom edge of its box, below the top one."""
+    score: builtins.float
+    """The detector's score, above 0; higher is surer. 0 where no detector looked."""
+    @property
+    def points(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Point]:
+        """Five points: the outer and the inner corner of the eye at the picture's right, the same of the eye at
+        its left, and the foot of the nose.
+        """
+
+    def __init__(
+        self,
+        *,
+        left_px: builtins.float = ...,
+        top_px: builtins.float = ...,
+        right_px: builtins.float = ...,
+        bottom_px: builtins.float = ...,
+        points: collections.abc.Iterable[Global___Point] | None = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["bottom_px", b"bottom_px", "left_px", b"left_px", "points", b"points", "right_px", b"right_px", "score", b"score", "top_px", b"top_px"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___FoundFace: typing_extensions.TypeAlias = FoundFace
+
+@typing.final
+class TransferredImage(google.protobuf.message.Message):
+    """One picture made of a photo."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    FACE_INDEX_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    expression: builtins.str
+    """The expression given. Empty on a sheet."""
+    strength: builtins.float
+    """Its strength, 0 to 1.5. 0 on a sheet."""
+    face_index: builtins.int
+    """The face shown, an index into `faces`, with TRANSFER_VIEW_CROP; 0 with the others."""
+    @property
+    def image(self) -> facegen.v1.image_pb2.Image:
+        """The picture."""
+
+    def __init__(
+        self,
+        *,
+        expression: builtins.str = ...,
+        strength: builtins.float = ...,
+        face_index: builtins.int = ...,
+        image: facegen.v1.image_pb2.Image | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["image", b"image"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["expression", b"expression", "face_index", b"face_index", "image", b"image", "strength", b"strength"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___TransferredImage: typing_extensions.TypeAlias = TransferredImage
+
+@typing.final
+class TransferredPhoto(google.protobuf.message.Message):
+    """What became of one photo."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TransferredImage]:
+        """TRANSFER_VIEW_PHOTO: one for each target. TRANSFER_VIEW_CROP: one for each face and target, all targets of
+        the first face first. TRANSFER_VIEW_SHEET: one.
+        """
+
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FoundFace]:
+        """The faces found, the surest first."""
+
+    def __init__(
+        self,
+        *,
+        images: collections.abc.Iterable[Global___TransferredImage] | None = ...,
+        faces: collections.abc.Iterable[Global___FoundFace] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["faces", b"faces", "images", b"images"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___TransferredPhoto: typing_extensions.TypeAlias = TransferredPhoto
+
+@typing.final
+class TransferResponse(google.protobuf.message.Message):
+    """The photos with other expressions."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PHOTOS_FIELD_NUMBER: builtins.int
+    FAMILY_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    family: builtins.str
+    """The family used."""
+    version: builtins.str
+    """Its version."""
+    @property
+    def photos(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TransferredPhoto]:
+        """One for each photo of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        photos: collections.abc.Iterable[Global___TransferredPhoto] | None = ...,
+        family: builtins.str = ...,
+        version: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["family", b"family", "photos", b"photos", "version", b"version"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___TransferResponse: typing_extensions.TypeAlias = TransferResponse

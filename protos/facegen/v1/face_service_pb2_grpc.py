@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FaceServiceStub(object):
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -70,10 +70,15 @@ class FaceServiceStub(object):
                 request_serializer=facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.SerializeToString,
                 response_deserializer=facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.FromString,
                 _registered_method=True)
+        self.Transfer = channel.unary_unary(
+                '/facegen.v1.FaceService/Transfer',
+                request_serializer=facegen_dot_v1_dot_face__service__pb2.TransferRequest.SerializeToString,
+                response_deserializer=facegen_dot_v1_dot_face__service__pb2.TransferResponse.FromString,
+                _registered_method=True)
 
 
 class FaceServiceServicer(object):
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -123,6 +128,14 @@ class FaceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Transfer(self, request, context):
+        """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
+        every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +169,11 @@ def add_FaceServiceServicer_to_server(servicer, server):
                     request_deserializer=facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.FromString,
                     response_serializer=facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.SerializeToString,
             ),
+            'Transfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Transfer,
+                    request_deserializer=facegen_dot_v1_dot_face__service__pb2.TransferRequest.FromString,
+                    response_serializer=facegen_dot_v1_dot_face__service__pb2.TransferResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'facegen.v1.FaceService', rpc_method_handlers)
@@ -165,7 +183,7 @@ def add_FaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FaceService(object):
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -325,6 +343,33 @@ class FaceService(object):
             '/facegen.v1.FaceService/Interpolate',
             facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.SerializeToString,
             facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Transfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/facegen.v1.FaceService/Transfer',
+            facegen_dot_v1_dot_face__service__pb2.TransferRequest.SerializeToString,
+            facegen_dot_v1_dot_face__service__pb2.TransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

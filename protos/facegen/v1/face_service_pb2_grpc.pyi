@@ -21,7 +21,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FaceServiceStub:
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -45,10 +45,14 @@ class FaceServiceStub:
     """Draws the pictures of latents."""
     Interpolate: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.InterpolateRequest, facegen.v1.face_service_pb2.InterpolateResponse]
     """Draws the path between two faces, each given as a picture or a latent."""
+    Transfer: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.TransferRequest, facegen.v1.face_service_pb2.TransferResponse]
+    """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
+    every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
+    """
 
 @typing.type_check_only
 class FaceServiceAsyncStub(FaceServiceStub):
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -69,9 +73,13 @@ class FaceServiceAsyncStub(FaceServiceStub):
     """Draws the pictures of latents."""
     Interpolate: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.InterpolateRequest, facegen.v1.face_service_pb2.InterpolateResponse]  # type: ignore[assignment]
     """Draws the path between two faces, each given as a picture or a latent."""
+    Transfer: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.TransferRequest, facegen.v1.face_service_pb2.TransferResponse]  # type: ignore[assignment]
+    """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
+    every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
+    """
 
 class FaceServiceServicer(metaclass=abc.ABCMeta):
-    """Generates, reconstructs and blends faces.
+    """Generates, reconstructs and blends faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -126,5 +134,15 @@ class FaceServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[facegen.v1.face_service_pb2.InterpolateResponse, collections.abc.Awaitable[facegen.v1.face_service_pb2.InterpolateResponse]]:
         """Draws the path between two faces, each given as a picture or a latent."""
+
+    @abc.abstractmethod
+    def Transfer(
+        self,
+        request: facegen.v1.face_service_pb2.TransferRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[facegen.v1.face_service_pb2.TransferResponse, collections.abc.Awaitable[facegen.v1.face_service_pb2.TransferResponse]]:
+        """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
+        every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
+        """
 
 def add_FaceServiceServicer_to_server(servicer: FaceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

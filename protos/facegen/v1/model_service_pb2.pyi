@@ -86,6 +86,8 @@ class Model(google.protobuf.message.Message):
     DATA_LICENSE_FIELD_NUMBER: builtins.int
     METRICS_FIELD_NUMBER: builtins.int
     GRAPHS_FIELD_NUMBER: builtins.int
+    EXPRESSIONS_FIELD_NUMBER: builtins.int
+    EXPERIMENTAL_EXPRESSIONS_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family's name, for example `celeba-vae`."""
     version: builtins.str
@@ -116,6 +118,14 @@ class Model(google.protobuf.message.Message):
     def graphs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The graphs it is made of, as named in the model repository."""
 
+    @property
+    def expressions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The expressions that it gives to faces, the first the default of drawing; empty for other kinds."""
+
+    @property
+    def experimental_expressions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Expressions of poor quality: given when named, never by default."""
+
     def __init__(
         self,
         *,
@@ -131,8 +141,10 @@ class Model(google.protobuf.message.Message):
         data_license: builtins.str = ...,
         metrics: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         graphs: collections.abc.Iterable[builtins.str] | None = ...,
+        expressions: collections.abc.Iterable[builtins.str] | None = ...,
+        experimental_expressions: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "width_px", b"width_px"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "experimental_expressions", b"experimental_expressions", "expressions", b"expressions", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "width_px", b"width_px"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
