@@ -1,15 +1,34 @@
-"""Pictures in and out: uploads decoded, cropped and reduced; faces coded with their origin."""
+"""Pictures in and out: uploads decoded, cropped and reduced; faces coded with their origin.
 
+Of photos: faces found, cut out and put back.
+"""
+
+from facegen.serving.imaging.alignment import (
+    align,
+    central_square,
+    grey,
+    similarity,
+    square_of_points,
+)
 from facegen.serving.imaging.coding import JPEG, PNG, RAW, WEBP, PictureFormat, encode_pictures
+from facegen.serving.imaging.compositing import FaceEdit, composite
 from facegen.serving.imaging.cropping import (
     CenterCrop,
     CropSquare,
     PixelSquare,
     square_of,
 )
+from facegen.serving.imaging.detection import DetectedFace, FaceDetector, square_around
 from facegen.serving.imaging.origin import Origin
 from facegen.serving.imaging.pool import ImagingPool, coded_quickly
-from facegen.serving.imaging.reading import PictureLimits, Upload, open_pictures, read_view
+from facegen.serving.imaging.reading import (
+    PictureLimits,
+    Upload,
+    open_pictures,
+    photo_of,
+    read_view,
+)
+from facegen.serving.imaging.sheet import SheetPicture, contact_sheet
 
 __all__ = [
     "JPEG",
@@ -18,15 +37,28 @@ __all__ = [
     "WEBP",
     "CenterCrop",
     "CropSquare",
+    "DetectedFace",
+    "FaceDetector",
+    "FaceEdit",
     "ImagingPool",
     "Origin",
     "PictureFormat",
     "PictureLimits",
     "PixelSquare",
+    "SheetPicture",
     "Upload",
+    "align",
+    "central_square",
     "coded_quickly",
+    "composite",
+    "contact_sheet",
     "encode_pictures",
+    "grey",
     "open_pictures",
+    "photo_of",
     "read_view",
+    "similarity",
+    "square_around",
     "square_of",
+    "square_of_points",
 ]

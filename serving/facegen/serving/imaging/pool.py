@@ -19,17 +19,20 @@ from facegen.serving.call_context import CallContext
 from facegen.serving.errors import CallCancelledError
 from facegen.serving.imaging.coding import RAW, WEBP, PictureFormat, encode_pictures
 from facegen.serving.imaging.cropping import CropSquare
+from facegen.serving.imaging.detection import DetectedFace, FaceDetector
 from facegen.serving.imaging.origin import Origin
 from facegen.serving.imaging.reading import (
     OpenPicture,
     PictureLimits,
     Upload,
     open_pictures,
+    photo_of,
     view_of,
 )
 
 __all__ = ["ImagingPool", "coded_quickly"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Coding this many pixels costs about ten times what handing them to another thread does: fewer
@@ -53,6 +56,7 @@ class ImagingPool:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._large = threading.Semaphore(threads)
         self._limits = limits
+        self._detector = FaceDetector()
 
     def read(
         self,
@@ -118,6 +122,77 @@ class ImagingPool:
             files = self._run([partial(encode, part) for part in parts])
         return [file for some in files for file in some]
 
+    def read_photos(
+        self, uploads: Sequence[Upload], *, context: CallContext | None = None
+    ) -> list[NDArray[np.uint8]]:
+        """Give whole pictures, upright; see `photo_of`.
+
+        Args:
+            uploads: The pictures of one request, at least one.
+            context: Whose call it is.
+
+        Returns:
+            (H, W, C) of each.
+
+        Raises:
+            InputError: A picture is broken or too large; or all together have too many pixels.
+                Never right.
+            CallCancelledError: The caller went away.
+        """
+        pictures = open_pictures(uploads, self._limits)
+        counts = [picture.pixel_count for picture in pictures]
+        return self.each(photo_of, pictures, pixel_counts=counts, context=context)
+
+    def find_faces(
+        self, photos: Sequence[NDArray[np.uint8]], *, context: CallContext | None = None
+    ) -> list[list[DetectedFace]]:
+        """Find the faces of photos, at least one; see `FaceDetector.detect`.
+
+        Raises:
+            CallCancelledError: The caller went away.
+        """
+        detect = self._detector.detect
+        return self.each(detect, photos, context=context, stage="face detection")
+
+    def each(
+        self,
+        work: Callable[[S], T],
+        items: Sequence[S],
+        *,
+        pixel_counts: Sequence[int] | None = None,
+        context: CallContext | None = None,
+        stage: str = "image coding",
+    ) -> list[T]:
+        """Do some imaging for each of a call's pictures, some at a time.
+
+        Args:
+            work: What to do with an item.
+            items: At least one.
+            pixel_counts: Of each item, if many may be too small to be worth a job.
+            context: Whose call it is.
+            stage: The work's name in traces.
+
+        Returns:
+            What the work gave for each.
+
+        Raises:
+            CallCancelledError: The caller went away.
+        """
+        context = context or CallContext()
+        counts = pixel_counts or [_PIXELS_PER_JOB] * len(items)
+
+        def do(part: slice) -> list[T]:
+            results = []
+            for index in range(part.start, part.stop):
+                with self._large if counts[index] > _LARGE_PIXELS else nullcontext():
+                    _check(context)
+                    results.append(work(items[index]))
+            return results
+
+        with _stage(context, len(items), name=stage):
+            done = self._run([partial(do, part) for part in _parts(counts)])
+        return [result for some in done for result in some]
+
     def begin(self, work: Callable[[], None]) -> None:
         """Run work that codes pictures in a thread of the pool; it must raise nothing."""
         self._executor.submit(work)
@@ -182,7 +257,7 @@ def _check(context: CallContext) -> None:
 
 
 @contextmanager
-def _stage(context: CallContext, count: int) -> Iterator[None]:
+def _stage(context: CallContext, count: int, *, name: str = "image coding") -> Iterator[None]:
     """Record the stage in the call's trace, if it has one."""
     if context.spans is None:
         yield
@@ -191,4 +266,4 @@ def _stage(context: CallContext, count: int) -> Iterator[None]:
     try:
         yield
     finally:
-        context.spans.add("image coding", start_ns, time.time_ns(), {"pictures": count})
+        context.spans.add(name, start_ns, time.time_ns(), {"pictures": count})

@@ -1,4 +1,7 @@
-"""Reads uploaded pictures: header first, then only as many pixels as the model's view needs."""
+"""Reads uploaded pictures: header first, then only as many pixels as the model's view needs.
+
+Photos, of which a part is edited, are read whole.
+"""
 
 import io
 import math
@@ -15,7 +18,15 @@ from PIL import Image, ImageOps
 from facegen.serving.errors import PictureError, PictureSizeError, RequestSizeError
 from facegen.serving.imaging.cropping import CropSquare, square_of
 
-__all__ = ["OpenPicture", "PictureLimits", "Upload", "open_pictures", "read_view", "view_of"]
+__all__ = [
+    "OpenPicture",
+    "PictureLimits",
+    "Upload",
+    "open_pictures",
+    "photo_of",
+    "read_view",
+    "view_of",
+]
 
 # Formats whose decoders Pillow carries itself and that browsers and phones make; found by content.
 # Not GIF: of 3 KB that claim to be 60,000 x 50,000 pixels, merely opening them fills 3 GB.
@@ -35,6 +46,8 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # EXIF orientations 5 to 8 exchange width and height (EXIF 2.3, tag 0x0112).
 _ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+# Of Pillow's modes: "1", "L", "LA", "La", "I", "I;16".
+_GREY_MODES = ("1", "L", "I")
 # A JPEG decoder that leaves out fine detail must leave twice what the view shows, or it would blur.
 _DRAFT_MARGIN = 2
 
@@ -161,6 +174,28 @@ def view_of(
             box=(left - x, top - y, right - x, bottom - y),
         )
     return np.asarray(view).reshape(shape)
+
+
+def photo_of(picture: OpenPicture) -> NDArray[np.uint8]:
+    """Decode a whole picture at its full size, upright, transparency laid over white.
+
+    Args:
+        picture: The picture; it cannot be read again.
+
+    Returns:
+        (H, W, C), C 1 if the picture is grey, else 3.
+
+    Raises:
+        PictureError: Broken or truncated. Never right.
+    """
+    content = picture.content
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        upright = _load(content, _orientation(content), 1, picture.field)
+        grey = upright.mode.startswith(_GREY_MODES)
+        pixels = np.asarray(_flatten(upright, "L" if grey else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _open(upload: Upload) -> OpenPicture:

@@ -1,0 +1,221 @@
+"""Puts an edited face back into its photo, at the photo's own size.
+
+The models draw 48 x 48 pixels and move cells of a 12 x 12 grid. What they draw is sampled as the
+smooth function that it stands for, so that large photos show no blocks; the photo keeps its own
+pixels wherever an edit leaves them alone.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facegen.serving.imaging.alignment import grey, to_square
+
+__all__ = ["FaceEdit", "composite"]
+
+# How far an edit fades out from the square's edges, as a fraction of its side, as in training.
+_BORDER = 1 / 12
+# The raster has nodes at all pixel centres of 48 and in between; past 768 nodes none shows.
+_NODES, _MOST_NODES = 96, 768
+# A band of rows fits the CPU's cache, and what it costs does not grow with the face.
+_BAND_PIXELS = 128 * 1024
+# OpenCV's remap takes no longer side than this, less the margin around the band.
+_LONGEST_PX = 32_000
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEdit:
+    """How a decoder changes an aligned face; Pumarola et al. (2018), with a flow beside.
+
+    Attributes:
+        content: (N, N): the face with its new expression, grey.
+        mask: (C, C) in [0, 1]: how much of the content shows.
+        flow: (C, C, 2): where each pixel comes from, to the right and down of its own place, as
+            fractions of the square's side.
+    """
+
+    content: NDArray[np.uint8]
+    mask: NDArray[np.float32]
+    flow: NDArray[np.float32]
+
+
+def composite(
+    photo: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    edit: FaceEdit,
+    strength: float = 1.0,
+) -> NDArray[np.uint8]:
+    """Edit a face where it stands in a photo.
+
+    y = (1 - A) · warp(x) + A · content, https://arxiv.org/abs/1807.09251, equation 1, of the
+    luminance; colours are moved along. Pixels outside of the square, and those where mask and flow
+    are 0, stay bit for bit; so do all at strength 0.
+
+    Args:
+        photo: (H, W) or (H, W, C), C 1 or 3.
+        matrix: The square that the model saw, (2, 3).
+        edit: What the model drew of it.
+        strength: Scales mask and flow; masks stop at 1.
+
+    Returns:
+        A new photo of the same shape.
+    """
+    edited = photo.copy()
+    height, width = photo.shape[:2]
+    corners = matrix @ np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]])
+    left, top = np.clip(np.floor(corners.min(1)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(1)), 0, (width, height)).astype(int)
+    if strength == 0 or left >= right or top >= bottom:
+        return edited
+    side_px = float(np.hypot(*matrix[:, 0]))
+    raster = _raster(edit, strength, side_px)
+    columns = min(int(right - left), _LONGEST_PX)
+    rows = max(1, _BAND_PIXELS // columns)
+    for y in range(top, bottom, rows):
+        for x in range(left, right, columns):
+            _edit_band(
+                photo,
+                edited,
+                matrix,
+                raster,
+                (x, y, min(x + columns, right), min(y + rows, bottom)),
+            )
+    return edited
+
+
+def _edit_band(
+    photo: NDArray[np.uint8],
+    edited: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    raster: NDArray[np.float32],
+    band: tuple[int, int, int, int],
+) -> None:
+    """Edit the pixels of one rectangle (left, top, right, bottom)."""
+    left, top, right, bottom = band
+    content, mask, *flow = cv2.split(_sample(raster, matrix, band))
+    if not any(plane.any() for plane in (mask, *flow)):
+        return
+    to_photo = matrix[:, :2].astype(np.float32)
+    across = to_photo[0, 0] * flow[0] + to_photo[0, 1] * flow[1]
+    down = to_photo[1, 0] * flow[0] + to_photo[1, 1] * flow[1]
+    warped = _warp(photo, across, down, band)
+    luminance = grey(warped)
+    change = np.rint(mask * (content - luminance)).astype(np.int16)
+    changes = change if warped.ndim == 2 else cv2.merge([change] * 3)
+    result = cv2.add(warped, changes, dtype=cv2.CV_8U)
+    edited[top:bottom, left:right] = result.reshape(edited[top:bottom, left:right].shape)
+
+
+def _sample(
+    raster: NDArray[np.float32], matrix: NDArray[np.float64], band: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """Sample a raster of the unit square at a band's pixels: (rows, columns, 4), 0 outside."""
+    left, top, right, bottom = band
+    to_nodes = to_square(matrix) * (len(raster) - 1)
+    # OpenCV's coordinates are those of pixel centres; the raster's nodes lie on the edges too.
+    to_nodes[:, 2] += to_nodes[:, :2] @ (left + 0.5, top + 0.5)
+    sampled = cv2.warpAffine(
+        raster,
+        to_nodes,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    return sampled.astype(np.float32, copy=False)
+
+
+def _warp(
+    photo: NDArray[np.uint8],
+    across: NDArray[np.float32],
+    down: NDArray[np.float32],
+    band: tuple[int, int, int, int],
+) -> NDArray[np.uint8]:
+    """Take each of a band's pixels from so many pixels to its right and down.
+
+    Returns:
+        (rows, columns) or (rows, columns, 3).
+    """
+    left, top, right, bottom = band
+    height, width = photo.shape[:2]
+    near_left = max(0, left - 2 + int(np.floor(across.min())))
+    near_top = max(0, top - 2 + int(np.floor(down.min())))
+    part = photo[
+        near_top : min(height, bottom + 3 + int(np.ceil(down.max()))),
+        near_left : min(width, right + 3 + int(np.ceil(across.max()))),
+    ]
+    columns = np.arange(left - near_left, right - near_left, dtype=np.float32)
+    rows = np.arange(top - near_top, bottom - near_top, dtype=np.float32)
+    warped = cv2.remap(
+        part,
+        across + columns,
+        down + rows[:, None],
+        interpolation=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return warped.astype(np.uint8, copy=False)
+
+
+def _raster(edit: FaceEdit, strength: float, side_px: float) -> NDArray[np.float32]:
+    """Evaluate an edit on a fine raster of its square, edges included.
+
+    Returns:
+        (R + 1, R + 1, 4): content, mask, and flow to the right and down; on the edges 0.
+    """
+    nodes = min(_MOST_NODES, _NODES * max(1, round(side_px / _NODES)))
+    places = np.arange(nodes + 1) / nodes
+    # Of a face that is smaller than the content, some pixels would be left out.
+    size = min(edit.content.shape[0], max(len(edit.mask), round(side_px)))
+    content = cv2.resize(
+        edit.content.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA
+    )
+    interpolation = _interpolation_matrix(places, size)
+    spline = _spline_matrix(places, len(edit.mask))
+    fade = _fade(places)
+    fade = strength * fade[:, None] * fade
+    planes = [
+        interpolation @ content @ interpolation.T,
+        np.minimum(fade * (spline @ edit.mask @ spline.T), 1),
+        fade * (spline @ edit.flow[..., 0] @ spline.T),
+        fade * (spline @ edit.flow[..., 1] @ spline.T),
+    ]
+    return np.stack(planes, -1).astype(np.float32)
+
+
+def _spline_matrix(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
+    """Weights of a cubic B-spline through a row of cells, edges repeated.
+
+    Args:
+        places: Where it is evaluated, in [0, 1].
+        cells: Cells in the row, their middles at (k + 0.5) / cells.
+
+    Returns:
+        (places, cells), rows that add up to 1: bounded by the cells' values and smooth.
+    """
+    position = places * cells - 0.5
+    first = np.floor(position).astype(int)
+    t = position - first
+    weights = (
+        (1 - t) ** 3 / 6,
+        (3 * t**3 - 6 * t**2 + 4) / 6,
+        (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
+        t**3 / 6,
+    )
+    matrix = np.zeros((len(places), cells))
+    for offset, weight in zip(range(-1, 3), weights, strict=True):
+        np.add.at(matrix, (np.arange(len(places)), np.clip(first + offset, 0, cells - 1)), weight)
+    return matrix
+
+
+def _interpolation_matrix(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
+    """Weights of the cubic spline that goes through a row of pixels, (places, cells)."""
+    middles = (np.arange(cells) + 0.5) / cells
+    inverse = np.linalg.inv(_spline_matrix(middles, cells))
+    return _spline_matrix(places, cells) @ inverse
+
+
+def _fade(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of an edit shows along a side: 1 inside, falling to 0 at the edges."""
+    edge = np.minimum(places, 1 - places) / _BORDER
+    return np.where(edge < 1, 0.5 - 0.5 * np.cos(np.pi * edge), 1.0)
