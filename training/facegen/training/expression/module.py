@@ -1,0 +1,90 @@
+"""The Lightning module of expression training: model, critic, guides and one optimiser."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from facegen.training.expression.classifier import Classifier
+from facegen.training.expression.critic import ExpressionCritic
+from facegen.training.expression.model import ExpressionModel
+from facegen.training.expression.objective import Batch, edit_losses, model_losses
+from facegen.training.randomness import generator
+
+if TYPE_CHECKING:
+    from facegen.training.config import ExpressionTrainConfig
+
+__all__ = ["ExpressionModule"]
+
+_BETAS = (0.5, 0.99)
+
+
+class ExpressionModule(LightningModule):
+    """Trains an expression model on balanced batches; its random numbers depend on (seed, step).
+
+    Args:
+        config: The recipe.
+        guides: Finished classifiers; frozen here, and no part of the checkpoint.
+    """
+
+    def __init__(self, config: "ExpressionTrainConfig", guides: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.config = config
+        self.model = ExpressionModel(config.model)
+        self.critic = ExpressionCritic(len(config.model.expressions))
+        # In a tuple they are no submodules: not trained, averaged or saved.
+        self.guides = tuple(guide.eval().requires_grad_(requires_grad=False) for guide in guides)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """One step's loss, of `images` (K · n, 48, 48, 1) uint8 in equal runs, one an expression.
+
+        The first `vae_steps` steps train the plain VAE alone.
+        """
+        random = generator(
+            self.config.seed, "train", self.global_step, device=batch["images"].device
+        )
+        x = shade(batch["images"].permute(0, 3, 1, 2).float() / 255, random)
+        if self.config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        pairs = Batch.of(x, len(self.config.model.expressions), random)
+        editing = self.global_step >= self.config.vae_steps
+        loss = self.config.loss if editing else self.config.loss.model_copy(update={"own": 0.0})
+        losses, mu, features = model_losses(self.model, pairs, loss, random)
+        parts = {name: getattr(losses, name) for name in ("nll", "kl", "own")}
+        total = losses.total
+        if editing:
+            edits = edit_losses(
+                self.model, self.critic, self.guides, pairs, (mu, features), loss, random
+            )
+            parts |= {name: value for name, value in edits._asdict().items() if name != "total"}
+            total = total + edits.total + edits.critic
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in parts.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(x),
+        )
+        return total
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW over model and critic, with the recipe's schedule."""
+        optimizer = self.config.optimizer
+        return torch.optim.AdamW(
+            [
+                {"params": self.model.parameters(), "lr": optimizer.learning_rate},
+                {"params": self.critic.parameters(), "lr": optimizer.critic_learning_rate},
+            ],
+            betas=_BETAS,
+            weight_decay=optimizer.weight_decay,
+        )
+
+
+def shade(x: Tensor, random: torch.Generator) -> Tensor:
+    """Mirror half of the pictures (B, 1, H, W) in [0, 1], and change contrast and brightness."""
+    count, device = len(x), x.device
+    mirrored, contrast, shift = torch.rand(3, count, 1, 1, 1, generator=random, device=device)
+    x = torch.where(mirrored < 0.5, x.flip(3), x)
+    return ((x - 0.5) * (0.85 + 0.3 * contrast) + 0.42 + 0.16 * shift).clamp(0, 1)
