@@ -12,6 +12,7 @@ from facegen.training.expression.classifier import Classifier
 from facegen.training.expression.critic import ExpressionCritic
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.expression.objective import Batch, edit_losses, model_losses
+from facegen.training.module import learning_rate_schedule
 from facegen.training.randomness import generator
 
 if TYPE_CHECKING:
@@ -70,16 +71,21 @@ class ExpressionModule(LightningModule):
         return total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW over model and critic, with the recipe's schedule."""
-        optimizer = self.config.optimizer
-        return torch.optim.AdamW(
-            [
-                {"params": self.model.parameters(), "lr": optimizer.learning_rate},
-                {"params": self.critic.parameters(), "lr": optimizer.critic_learning_rate},
-            ],
+        """AdamW over model and critic, its schedule stepped once an optimiser step."""
+        recipe = self.config.optimizer
+        critic = {"params": self.critic.parameters(), "lr": recipe.critic_learning_rate}
+        optimizer = torch.optim.AdamW(
+            [{"params": self.model.parameters()}, critic],
+            lr=recipe.learning_rate,
             betas=_BETAS,
-            weight_decay=optimizer.weight_decay,
+            weight_decay=recipe.weight_decay,
         )
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = learning_rate_schedule(optimizer, recipe, total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 def shade(x: Tensor, random: torch.Generator) -> Tensor:
