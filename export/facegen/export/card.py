@@ -9,7 +9,7 @@ from facegen.export.config import FamilyFacts
 from facegen.export.datasets import DatasetTerms, dataset_terms
 from facegen.export.picture import SAMPLE_COUNT
 from facegen.export.report import GraphReport, error_text, times_text
-from facegen.training import Run, TrainConfig, load_config, preset_names
+from facegen.training import Run, TrainConfig, load_recipe, preset_names
 
 __all__ = ["family_card"]
 
@@ -136,10 +136,10 @@ def _command(config: TrainConfig) -> str:
     wanted = dict(_flat(config.model_dump()))
 
     def differing(preset: str) -> list[str]:
-        usual = dict(_flat(load_config(preset).model_dump()))
+        usual = dict(_flat(load_recipe(preset).model_dump()))
         # Where the data lies is the machine's.
         skipped = ("data.root", "description")
-        return [key for key in wanted if wanted[key] != usual[key] and key not in skipped]
+        return [key for key in wanted if wanted[key] != usual.get(key) and key not in skipped]
 
     preset = min(preset_names(), key=lambda name: len(differing(name)))
     words = ["facegen train", preset]

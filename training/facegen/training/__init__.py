@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         Encoder,
         Posterior,
     )
-    from facegen.training.config import TrainConfig, load_config, preset_names
+    from facegen.training.config import load_config, load_recipe, preset_names
     from facegen.training.data import FaceArrays, load_faces
     from facegen.training.errors import (
         ConfigurationError,
@@ -25,17 +25,34 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from facegen.training.prior import MixturePrior, fit_mixture
-    from facegen.training.run import Run, RunPaths, load_run
+    from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+    from facegen.training.run import (
+        AnyRun,
+        ClassifierRun,
+        ExpressionRun,
+        Run,
+        RunPaths,
+        load_any_run,
+        load_classifier_run,
+        load_expression_run,
+        load_run,
+    )
     from facegen.training.trainer import train_run
 
 __all__ = [
+    "AnyRecipe",
+    "AnyRun",
     "Autoencoder",
     "AutoencoderConfig",
     "AutoencoderOutput",
+    "ClassifierRecipe",
+    "ClassifierRun",
     "ConfigurationError",
     "DatasetError",
     "Decoder",
     "Encoder",
+    "ExpressionRecipe",
+    "ExpressionRun",
     "FaceArrays",
     "MixturePrior",
     "NonFiniteError",
@@ -46,8 +63,12 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "fit_mixture",
+    "load_any_run",
+    "load_classifier_run",
     "load_config",
+    "load_expression_run",
     "load_faces",
+    "load_recipe",
     "load_run",
     "preset_names",
     "train_run",
@@ -62,7 +83,7 @@ _MODULES = {
         "Encoder",
         "Posterior",
     ),
-    "config": ("TrainConfig", "load_config", "preset_names"),
+    "config": ("load_config", "load_recipe", "preset_names"),
     "data": ("FaceArrays", "load_faces"),
     "errors": (
         "ConfigurationError",
@@ -72,7 +93,18 @@ _MODULES = {
         "TrainingError",
     ),
     "prior": ("MixturePrior", "fit_mixture"),
-    "run": ("Run", "RunPaths", "load_run"),
+    "recipes": ("AnyRecipe", "ClassifierRecipe", "ExpressionRecipe", "TrainConfig"),
+    "run": (
+        "AnyRun",
+        "ClassifierRun",
+        "ExpressionRun",
+        "Run",
+        "RunPaths",
+        "load_any_run",
+        "load_classifier_run",
+        "load_expression_run",
+        "load_run",
+    ),
     "trainer": ("train_run",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

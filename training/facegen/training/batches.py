@@ -1,6 +1,7 @@
 """Batches of uint8 pictures: a seeded order, whole batches at once, no worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from facegen.training.randomness import generator
 
-__all__ = ["BatchOrder", "augment", "batch_loader"]
+__all__ = [
+    "BalancedOrder",
+    "BatchOrder",
+    "WeightedOrder",
+    "augment",
+    "batch_loader",
+    "column_loader",
+]
 
 
 class BatchOrder(Sampler[list[int]]):
@@ -46,6 +54,112 @@ class BatchOrder(Sampler[list[int]]):
             order = torch.randperm(self.count, generator=generator(self.seed, "order", self.epoch))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size].tolist()
+
+
+class WeightedOrder(Sampler[list[int]]):
+    """Indices of each batch of an epoch, drawn anew with weights; depends on (seed, epoch) alone.
+
+    Args:
+        weights: (N,): how often each picture is drawn, up to a factor; with replacement.
+        batch_size: Pictures in a batch, cut to N.
+        seed: The run's seed.
+    """
+
+    def __init__(self, weights: Tensor, batch_size: int, *, seed: int) -> None:
+        self.weights = weights
+        self.batch_size = min(batch_size, len(weights))
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.weights) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = generator(self.seed, "order", self.epoch)
+        count = len(self) * self.batch_size
+        drawn = torch.multinomial(self.weights, count, replacement=True, generator=random)
+        for start in range(0, count, self.batch_size):
+            yield drawn[start : start + self.batch_size].tolist()
+
+
+class BalancedOrder(Sampler[list[int]]):
+    """Batches with as many pictures of every class, in equal runs in the classes' order.
+
+    Each class goes round in its own shuffled order, so that all its pictures are seen equally
+    often. A batch depends on (seed, epoch, its place in the epoch) alone.
+
+    Args:
+        classes: The indices of each class's pictures, at least one.
+        batch_size: Pictures in a batch, cut to a multiple of the number of classes.
+        steps: Batches in an epoch.
+        seed: The run's seed.
+    """
+
+    def __init__(
+        self, classes: Sequence[NDArray[np.int64]], batch_size: int, *, steps: int, seed: int
+    ) -> None:
+        self.classes = classes
+        self.per_class = batch_size // len(classes)
+        self.steps = steps
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.epoch * self.steps * self.per_class
+        rounds = [_Rounds(members, self.seed, str(k)) for k, members in enumerate(self.classes)]
+        for start in range(first, first + self.steps * self.per_class, self.per_class):
+            places = range(start, start + self.per_class)
+            yield [members[place] for members in rounds for place in places]
+
+
+class _Rounds:
+    """An endless row of one class's pictures: all in one order, then all in another, and so on."""
+
+    def __init__(self, members: NDArray[np.int64], seed: int, name: str) -> None:
+        self.members = members
+        self.seed = seed
+        self.name = name
+        self.number = -1
+        self.order: list[int] = []
+
+    def __getitem__(self, place: int) -> int:
+        number, within = divmod(place, len(self.members))
+        if number != self.number:
+            random = generator(self.seed, f"round-{self.name}", number)
+            shuffled = torch.randperm(len(self.members), generator=random).numpy()
+            self.number, self.order = number, self.members[shuffled].tolist()
+        return self.order[within]
+
+
+class _Columns(Dataset[dict[str, Tensor]]):
+    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        self.columns = {name: torch.from_numpy(column) for name, column in columns.items()}
+
+    def __getitem__(self, indices: list[int]) -> dict[str, Tensor]:
+        return {name: column[indices] for name, column in self.columns.items()}
+
+
+def column_loader(
+    columns: Mapping[str, NDArray[Any]], order: Sampler[list[int]]
+) -> DataLoader[dict[str, Tensor]]:
+    """Load batches of several arrays by name, in this process.
+
+    Args:
+        columns: Arrays of equal length.
+        order: Which rows make each batch.
+    """
+    return DataLoader(_Columns(columns), sampler=order, batch_size=None)
 
 
 class _Pictures(Dataset[Tensor]):

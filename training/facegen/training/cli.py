@@ -46,7 +46,7 @@ def train(
     from rich.console import Console
     from rich.logging import RichHandler
 
-    from facegen.training.config import load_config
+    from facegen.training.config import load_recipe
     from facegen.training.trainer import train_run
 
     console = Console(stderr=True)
@@ -58,7 +58,7 @@ def train(
     overrides += [*reader, f"data.root='{(images or data).resolve()}'"]
     if epochs:
         overrides.append(f"epochs={epochs}")
-    config = load_config(preset, overrides)
+    config = load_recipe(preset, overrides)
     folder = out / (name or Path(preset).stem)
     train_run(config, folder, resume=resume, device=device, threads=threads, progress=True)
     typer.echo(folder)

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facegen.training.autoencoder import Autoencoder, reparameterize
+from facegen.training.autoencoder import Autoencoder, Posterior, reparameterize
+from facegen.training.expression.model import ExpressionModel
 from facegen.training.module import to_input
 from facegen.training.randomness import generator
 
@@ -15,7 +16,11 @@ _BATCH_SIZE = 128
 
 @torch.no_grad()
 def encode_pictures(
-    model: Autoencoder, pixels: NDArray[np.uint8], *, seed: int | None = None, flip: bool = False
+    model: Autoencoder | ExpressionModel,
+    pixels: NDArray[np.uint8],
+    *,
+    seed: int | None = None,
+    flip: bool = False,
 ) -> NDArray[np.float32]:
     """Encode pictures with a model in evaluation mode.
 
@@ -33,7 +38,8 @@ def encode_pictures(
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, len(pixels), _BATCH_SIZE):
             batch = torch.tensor(pixels[start : start + _BATCH_SIZE], device=device)
-            posterior = model.encoder(to_input(batch.flip(2) if mirrored else batch))
+            encoded = model.encoder(to_input(batch.flip(2) if mirrored else batch))
+            posterior = encoded if isinstance(encoded, Posterior) else encoded.posterior
             noise = None
             if seed is not None:
                 random = generator(seed, f"posterior-{mirrored}", start)

@@ -1,18 +1,15 @@
 """The Lightning module: a model, its objective and its optimiser."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from facegen.training.autoencoder import Autoencoder, AutoencoderOutput
 from facegen.training.batches import augment
-from facegen.training.config import LossConfig, OptimizerConfig, TrainConfig
 from facegen.training.critic import Critic, adversarial_losses
 from facegen.training.losses import (
     gaussian_nll,
@@ -22,6 +19,8 @@ from facegen.training.losses import (
     structural_dissimilarity,
 )
 from facegen.training.randomness import generator
+from facegen.training.recipes import LossConfig, TrainConfig
+from facegen.training.schedules import learning_rate_schedule
 
 __all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
 
@@ -147,7 +146,7 @@ class AutoencoderModule(LightningModule):
             weight_decay=recipe.weight_decay,
         )
         total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = _schedule(optimizer, recipe, total_steps)
+        scheduler = learning_rate_schedule(optimizer, recipe, total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -172,23 +171,3 @@ class AutoencoderModule(LightningModule):
             on_epoch=True,
             batch_size=count,
         )
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, recipe: OptimizerConfig, total_steps: int
-) -> LRScheduler:
-    warmup = min(recipe.warmup_steps, total_steps // 2)
-    if recipe.schedule == "one-cycle":
-        return OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps, pct_start=max(warmup, 1) / total_steps
-        )
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if recipe.schedule == "constant":
-            return 1.0
-        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        return 0.5 * (1 + math.cos(math.pi * progress))
-
-    return LambdaLR(optimizer, factor)

@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from facegen.training.config import TrainConfig, read_toml
+from facegen.training.config import read_toml
 from facegen.training.errors import RunError
+from facegen.training.recipes import AnyRecipe
 from facegen.training.run import RunPaths
 
 __all__ = ["checkpoint_to_resume"]
@@ -15,7 +16,7 @@ _MAY_CHANGE = frozenset({"data.root", "description"})
 _log = logging.getLogger(__name__)
 
 
-def checkpoint_to_resume(paths: RunPaths, config: TrainConfig, *, resume: bool) -> Path | None:
+def checkpoint_to_resume(paths: RunPaths, config: AnyRecipe, *, resume: bool) -> Path | None:
     """Find the checkpoint that a training of this recipe has to go on from.
 
     Args:
@@ -52,8 +53,8 @@ def checkpoint_to_resume(paths: RunPaths, config: TrainConfig, *, resume: bool) 
 def _changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     changed = []
     for name, value in new.items():
-        key, before = prefix + name, old[name]
-        if isinstance(value, dict):
+        key, before = prefix + name, old.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
             changed += _changed_keys(before, value, f"{key}.")
         elif before != value and key not in _MAY_CHANGE:
             changed.append(f"{key} = {before!r}, not {value!r}")

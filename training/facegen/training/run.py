@@ -4,19 +4,38 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from facegen.training.autoencoder import Autoencoder
-from facegen.training.config import TrainConfig, read_toml
+from facegen.training.config import read_toml
 from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import RunError
+from facegen.training.expression.classifier import Classifier
+from facegen.training.expression.model import ExpressionModel
 from facegen.training.prior import MixturePrior
+from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
 
-__all__ = ["Run", "RunPaths", "load_run"]
+__all__ = [
+    "AnyRun",
+    "ClassifierRun",
+    "ExpressionRun",
+    "FinishedRun",
+    "Run",
+    "RunPaths",
+    "load_any_run",
+    "load_classifier_run",
+    "load_expression_run",
+    "load_run",
+]
+
+_Recipe = TypeVar("_Recipe", bound=AnyRecipe)
+_Model = TypeVar("_Model", bound=nn.Module)
+_Run = TypeVar("_Run", bound="AnyRun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +95,20 @@ class RunPaths:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A finished training.
+class FinishedRun(Generic[_Recipe, _Model]):
+    """A finished training of any kind.
 
     Attributes:
         paths: Where its files lie.
         config: The recipe.
         model: The model with averaged weights, in evaluation mode, on the CPU.
-        prior: The mixture fitted to its latents.
         metrics: What `facegen evaluate` measured; empty before that.
         facts: Commit, seed, time, versions, device.
     """
 
     paths: RunPaths
-    config: TrainConfig
-    model: Autoencoder
-    prior: MixturePrior
+    config: _Recipe
+    model: _Model
     metrics: Mapping[str, Any]
     facts: Mapping[str, Any]
 
@@ -99,6 +116,17 @@ class Run:
     def seconds(self) -> float:
         """How long it trained, the runs that it started from included."""
         return float(self.facts["seconds"]) + float(self.facts.get("start_seconds", 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Run(FinishedRun[TrainConfig, Autoencoder]):
+    """A finished training of an autoencoder.
+
+    Attributes:
+        prior: The mixture fitted to its latents.
+    """
+
+    prior: MixturePrior
 
     def faces(self, data: Path | None = None) -> FaceArrays:
         """The data set it was trained on.
@@ -121,8 +149,43 @@ class Run:
         return self.faces(data).pixels["validation"][:count]
 
 
+@dataclass(frozen=True, slots=True)
+class ClassifierRun(FinishedRun[ClassifierRecipe, Classifier]):
+    """A finished training of a classifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionRun(FinishedRun[ExpressionRecipe, ExpressionModel]):
+    """A finished training of an expression model.
+
+    Attributes:
+        prior: The mixture fitted to its latents.
+    """
+
+    prior: MixturePrior
+
+
+AnyRun: TypeAlias = Run | ClassifierRun | ExpressionRun
+"""A finished run of any kind."""
+
+
 def load_run(folder: Path | str) -> Run:
-    """Read a finished run.
+    """Read a finished run of an autoencoder; errors as for `load_any_run`, and for another kind."""
+    return _of_kind(load_any_run(folder), Run, "an autoencoder")
+
+
+def load_classifier_run(folder: Path | str) -> ClassifierRun:
+    """Read a finished run of a classifier; errors as for `load_any_run`, and for another kind."""
+    return _of_kind(load_any_run(folder), ClassifierRun, "a classifier")
+
+
+def load_expression_run(folder: Path | str) -> ExpressionRun:
+    """Read a finished run of expressions; errors as for `load_any_run`, and for another kind."""
+    return _of_kind(load_any_run(folder), ExpressionRun, "an expression model")
+
+
+def load_any_run(folder: Path | str) -> AnyRun:
+    """Read a finished run of any kind.
 
     Args:
         folder: The run folder.
@@ -143,7 +206,31 @@ def load_run(folder: Path | str) -> Run:
             paths.folder, "no model.safetensors; let `facegen train … --resume` finish it first"
         )
     config = read_toml(paths.config.read_text("utf-8"), source=str(paths.config))
-    model = Autoencoder(config.model)
+    metrics, facts = _read_json(paths.metrics), _read_json(paths.facts)
+    match config:
+        case TrainConfig():
+            autoencoder = _with_weights(Autoencoder(config.model), paths)
+            prior = MixturePrior.load(paths.prior)
+            return Run(paths, config, autoencoder, metrics, facts, prior)
+        case ClassifierRecipe():
+            classifier = _with_weights(Classifier(config.model), paths)
+            return ClassifierRun(paths, config, classifier, metrics, facts)
+        case ExpressionRecipe():
+            model = _with_weights(ExpressionModel(config.model), paths)
+            prior = MixturePrior.load(paths.prior)
+            return ExpressionRun(paths, config, model, metrics, facts, prior)
+
+
+def _of_kind(run: AnyRun, kind: type[_Run], name: str) -> _Run:
+    if not isinstance(run, kind):
+        raise RunError(
+            run.paths.folder,
+            f'a run of kind "{run.config.model.kind}"; give one of {name}',
+        )
+    return run
+
+
+def _with_weights(model: _Model, paths: RunPaths) -> _Model:
     try:
         model.load_state_dict(load_file(paths.weights))
     except RuntimeError as error:
@@ -151,14 +238,7 @@ def load_run(folder: Path | str) -> Run:
             paths.folder, f"model.safetensors does not fit config.toml: {error}"
         ) from error
     model.eval().requires_grad_(requires_grad=False)
-    return Run(
-        paths,
-        config,
-        model,
-        MixturePrior.load(paths.prior),
-        _read_json(paths.metrics),
-        _read_json(paths.facts),
-    )
+    return model
 
 
 def _read_json(path: Path) -> dict[str, Any]:

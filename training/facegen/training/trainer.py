@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -15,48 +15,76 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import save
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
-from facegen.training.batches import batch_loader
 from facegen.training.callbacks import (
     FiniteGuard,
     History,
     MovingAverage,
-    Pictures,
     Record,
     draw_curves,
     run_facts,
 )
-from facegen.training.config import TrainConfig, config_to_toml
-from facegen.training.data import FaceArrays, load_faces
-from facegen.training.errors import ConfigurationError, RunError
-from facegen.training.latents import encode_pictures
-from facegen.training.module import AutoencoderModule
-from facegen.training.prior import fit_mixture
+from facegen.training.config import config_to_toml
+from facegen.training.errors import ConfigurationError
+from facegen.training.plan import Plan, plan_training
+from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
 from facegen.training.resumption import checkpoint_to_resume
-from facegen.training.run import Run, RunPaths, load_run
+from facegen.training.run import (
+    AnyRun,
+    ClassifierRun,
+    ExpressionRun,
+    Run,
+    RunPaths,
+    load_any_run,
+)
 
 __all__ = ["train_run"]
-
-_VALIDATION_BATCH_SIZE = 128
 
 _log = logging.getLogger(__name__)
 
 
+class _Options(TypedDict, total=False):
+    resume: bool
+    device: str
+    threads: int | None
+    progress: bool
+
+
+@overload
+def train_run(config: TrainConfig, folder: Path, **options: Unpack[_Options]) -> Run: ...
+
+
+@overload
 def train_run(
-    config: TrainConfig,
+    config: ClassifierRecipe, folder: Path, **options: Unpack[_Options]
+) -> ClassifierRun: ...
+
+
+@overload
+def train_run(
+    config: ExpressionRecipe, folder: Path, **options: Unpack[_Options]
+) -> ExpressionRun: ...
+
+
+@overload
+def train_run(config: AnyRecipe, folder: Path, **options: Unpack[_Options]) -> AnyRun: ...
+
+
+def train_run(
+    config: AnyRecipe,
     folder: Path,
     *,
     resume: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: bool = False,
-) -> Run:
+) -> AnyRun:
     """Train a recipe.
 
     A folder that holds an unfinished run of the same recipe is resumed, and ends as if it had not
     been cut off: bit by bit on the CPU with the same number of threads.
 
     Args:
-        config: The recipe.
+        config: The recipe; its kind decides what is trained.
         folder: The run folder; made if it is not there.
         resume: Insist that there is a checkpoint to resume from.
         device: "auto", "cpu" or "cuda".
@@ -64,49 +92,36 @@ def train_run(
         progress: Show progress on stderr.
 
     Returns:
-        The finished run.
+        The finished run, of the recipe's kind.
 
     Raises:
         ConfigurationError: CUDA asked for and not there, or an impossible model.
         DatasetError: The data is missing or broken.
         RunError: The folder holds a finished run or another recipe, or nothing to resume; or the
-            run to start from is not finished, or has another model.
+            run to start from or a guide is not finished, or does not fit.
         NonFiniteError: The loss or a gradient was not finite; the last good checkpoint stays.
     """
     paths = RunPaths(folder)
     accelerator = _accelerator(device)
     checkpoint = checkpoint_to_resume(paths, config, resume=resume)
-    start = load_run(config.start_from) if config.start_from else None
-    module = _module(config, start)
-    faces = load_faces(
-        config.data.reader,
-        Path(config.data.root),
-        size_px=config.model.image_size,
-        channels=config.model.channels,
-    )
+    plan = plan_training(config, paths)
     folder.mkdir(parents=True, exist_ok=True)
     paths.config.write_text(config_to_toml(config), "utf-8")
     with _threads(threads or len(os.sched_getaffinity(0))), _quiet_lightning():
-        facts = run_facts(faces, seed=config.seed, accelerator=accelerator)
-        if start:
-            facts |= {"start_seconds": start.seconds}
+        facts = run_facts(seed=config.seed, accelerator=accelerator) | dict(plan.facts)
         record = Record(paths.facts, facts, resumed=checkpoint is not None)
         history = History(paths.table)
-        callbacks = _callbacks(config, paths, faces=faces, history=history, record=record)
+        callbacks = _callbacks(config, paths, plan, history=history, record=record)
         trainer = _trainer(
             config, paths, callbacks=callbacks, accelerator=accelerator, progress=progress
         )
         trainer.fit(
-            module,
-            batch_loader(faces.pixels["train"], config.batch_size, seed=config.seed),
-            batch_loader(faces.pixels["validation"], _VALIDATION_BATCH_SIZE),
-            ckpt_path=checkpoint,
-            weights_only=True,
+            plan.module, plan.train, plan.validation, ckpt_path=checkpoint, weights_only=True
         )
-        draw_curves(history.rows, paths.pictures / "losses.png")
-        _finish(module, config, paths, faces=faces)
+        draw_curves(history.rows, paths.pictures / "losses.png", panels=plan.panels)
+        _finish(plan, paths)
         record.write(finished=True)
-    return load_run(folder)
+    return load_any_run(folder)
 
 
 def _accelerator(device: str) -> str:
@@ -146,41 +161,9 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _module(config: TrainConfig, start: Run | None) -> AutoencoderModule:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            module = AutoencoderModule(config)
-        except ValueError as error:
-            raise ConfigurationError("model", str(error)) from error
-    if start:
-        if start.config.model != config.model:
-            raise RunError(
-                start.paths.folder, "its model differs; start from one with this recipe's"
-            )
-        module.model.load_state_dict(start.model.state_dict())
-    if config.channels_last:
-        module = module.to(memory_format=torch.channels_last)
-    if config.compile:
-        module.model.compile()
-    return module
-
-
 def _callbacks(
-    config: TrainConfig,
-    paths: RunPaths,
-    *,
-    faces: FaceArrays,
-    history: History,
-    record: Record,
+    config: AnyRecipe, paths: RunPaths, plan: Plan, *, history: History, record: Record
 ) -> list[Callback]:
-    pictures = Pictures(
-        paths.pictures,
-        faces.pixels["train"],
-        validation=faces.pixels["validation"],
-        count=config.picture_count,
-        seed=config.seed,
-    )
     checkpoint = ModelCheckpoint(
         paths.checkpoint.parent,
         filename=paths.checkpoint.stem,
@@ -189,7 +172,7 @@ def _callbacks(
     )
     return [
         FiniteGuard(paths.checkpoint),
-        pictures,  # before the average, whose validation hook swaps the plain weights back
+        *plan.pictures,  # before the average, whose validation hook swaps the plain weights back
         MovingAverage(config.ema_decay),
         history,
         record,
@@ -198,7 +181,7 @@ def _callbacks(
 
 
 def _trainer(
-    config: TrainConfig,
+    config: AnyRecipe,
     paths: RunPaths,
     *,
     callbacks: list[Callback],
@@ -223,7 +206,7 @@ def _trainer(
     )
 
 
-def _precision(config: TrainConfig, accelerator: str) -> Any:
+def _precision(config: AnyRecipe, accelerator: str) -> Any:
     wanted = config.precision
     if wanted == "auto":
         half = accelerator == "cuda" and torch.cuda.is_bf16_supported()
@@ -231,29 +214,16 @@ def _precision(config: TrainConfig, accelerator: str) -> Any:
     return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
 
 
-def _finish(
-    module: AutoencoderModule, config: TrainConfig, paths: RunPaths, *, faces: FaceArrays
-) -> None:
+def _finish(plan: Plan, paths: RunPaths) -> None:
     # The checkpoint's state_dict is the average; a run that was cut off after its last epoch has it
     # nowhere else.
     state = torch.load(paths.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
-    model = module.model.eval()
-    latents = encode_pictures(
-        model,
-        faces.pixels["train"],
-        seed=config.seed if config.prior.latents == "samples" else None,
-        flip=config.prior.flip,
-    )
-    _log.info("fitting the prior latents=%d", len(latents))
-    prior = fit_mixture(
-        latents,
-        config.prior.components,
-        candidates=config.prior.candidates,
-        seed=config.seed,
-    )
-    prior.save(paths.prior)
-    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    plan.module.load_state_dict(state)
+    model = plan.model.eval()
+    if plan.fit_prior:
+        plan.fit_prior().save(paths.prior)
+    # Copied, because the file has no shared tensors.
+    weights = {name: value.cpu().contiguous().clone() for name, value in model.state_dict().items()}
     temporary = paths.weights.with_suffix(".tmp")
     temporary.write_bytes(save(weights))  # save_file would leave it readable to its owner alone
     temporary.replace(paths.weights)

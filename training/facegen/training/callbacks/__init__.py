@@ -5,6 +5,7 @@ from facegen.training.callbacks.finite import FiniteGuard
 from facegen.training.callbacks.history import History, draw_curves
 from facegen.training.callbacks.pictures import Pictures
 from facegen.training.callbacks.record import Record, run_facts, write_json
+from facegen.training.callbacks.transfers import Transfers
 
 __all__ = [
     "FiniteGuard",
@@ -12,6 +13,7 @@ __all__ = [
     "MovingAverage",
     "Pictures",
     "Record",
+    "Transfers",
     "draw_curves",
     "run_facts",
     "write_json",

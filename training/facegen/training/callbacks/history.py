@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 __all__ = ["History", "draw_curves"]
-
-_PANELS = (
-    ("loss", "Loss"),
-    ("reconstruction", "Reconstruction"),
-    ("kl", "KL divergence, nats"),
-    ("psnr", "PSNR of validation pictures, dB"),
-)
 
 
 class History(Callback):
@@ -60,18 +54,19 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
-def draw_curves(rows: list[dict[str, float]], path: Path) -> None:
-    """Draw train and validation curves, reconstruction and KL apart.
+def draw_curves(rows: list[dict[str, float]], path: Path, *, panels: Mapping[str, str]) -> None:
+    """Draw train and validation curves, every metric apart.
 
     Args:
         rows: One an epoch: "epoch" and "train/…" or "validation/…" values.
         path: The PNG to write.
+        panels: Titles of the metrics to draw, where the rows have them.
     """
     names = {name for row in rows for name in row}
-    panels = [(key, title) for key, title in _PANELS if _drawn(key, names, rows)]
-    figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
-    for index, (key, title) in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), index)
+    drawn = [(key, title) for key, title in panels.items() if _drawn(key, names, rows)]
+    figure = Figure(figsize=(4.5 * len(drawn), 3.6), layout="constrained")
+    for index, (key, title) in enumerate(drawn, start=1):
+        axes = figure.add_subplot(1, len(drawn), index)
         for split, color in (("train", "tab:blue"), ("validation", "tab:orange")):
             points = [(r["epoch"] + 1, r[f"{split}/{key}"]) for r in rows if f"{split}/{key}" in r]
             if points:

@@ -12,8 +12,6 @@ import lightning
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from facegen.training.data import FaceArrays
-
 __all__ = ["Record", "run_facts", "write_json"]
 
 
@@ -47,11 +45,10 @@ class Record(Callback):
         write_json(self.path, self.facts)
 
 
-def run_facts(faces: FaceArrays, *, seed: int, accelerator: str) -> dict[str, Any]:
-    """What is known of a run before it begins: versions, device and data.
+def run_facts(*, seed: int, accelerator: str) -> dict[str, Any]:
+    """What is known of any run before it begins: code, versions and device.
 
     Args:
-        faces: The data set.
         seed: The run's seed.
         accelerator: "cpu" or "cuda".
 
@@ -65,11 +62,6 @@ def run_facts(faces: FaceArrays, *, seed: int, accelerator: str) -> dict[str, An
         "lightning": lightning.__version__,
         "device": torch.cuda.get_device_name() if accelerator == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "train_pictures": len(faces.pixels["train"]),
-        "validation_pictures": len(faces.pixels["validation"]),
-        "corrupt_pictures": list(faces.corrupt),
-        "dropped_pictures": faces.dropped_count,
-        "crop": faces.dataset.crop,
     }
 
 

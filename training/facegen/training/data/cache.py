@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from facegen.training.data.dataset import SPLITS, Dataset, Picture
 from facegen.training.data.decoding import decode_picture
 from facegen.training.errors import DatasetError
 
-__all__ = ["DecodedPictures", "decode_dataset"]
+__all__ = ["DecodedPictures", "cached_array", "decode_dataset"]
 
 _VERSION = 2
 _NAMED_COUNT = 10
@@ -68,9 +69,7 @@ def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedP
     Raises:
         DatasetError: No picture could be decoded.
     """
-    facts = (_VERSION, dataset.fingerprint(), dataset.crop, dataset.distinct, size_px, channels)
-    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    stem = _cache_folder(dataset.root) / f"{dataset.name}-{size_px}x{size_px}x{channels}-{key}"
+    stem = _stem(dataset, f"{size_px}x{size_px}x{channels}", (size_px, channels))
     array_path, entry_path = Path(f"{stem}.npy"), Path(f"{stem}.json")
     if not (array_path.is_file() and entry_path.is_file()):
         pixels, entry = _decode(dataset, size_px, channels)
@@ -86,6 +85,33 @@ def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedP
     # Copy-on-write, because torch wants a writable array; the file itself never changes.
     mapped = np.load(array_path, mmap_mode="c")
     return DecodedPictures(mapped, tuple(entry.kept), tuple(entry.corrupt), entry.dropped_count)
+
+
+def cached_array(
+    dataset: Dataset, what: str, facts: tuple[Any, ...], *, compute: Callable[[], NDArray[Any]]
+) -> NDArray[Any]:
+    """Compute an array that depends on a data set's decoded pictures, or map the earlier one.
+
+    Args:
+        dataset: The pictures.
+        what: A word for the file's name.
+        facts: Whatever else decides the array.
+        compute: Computes it.
+
+    Returns:
+        The array, mapped from the folder of `decode_dataset`.
+    """
+    path = Path(f"{_stem(dataset, what, facts)}.npy")
+    if not path.is_file():
+        _write_atomically(path, compute())
+    array: NDArray[Any] = np.load(path, mmap_mode="c")
+    return array
+
+
+def _stem(dataset: Dataset, what: str, facts: tuple[Any, ...]) -> Path:
+    decided = (_VERSION, dataset.fingerprint(), dataset.crop, dataset.distinct, *facts)
+    key = hashlib.sha256(repr(decided).encode()).hexdigest()[:16]
+    return _cache_folder(dataset.root) / f"{dataset.name}-{what}-{key}"
 
 
 def _decode(dataset: Dataset, size_px: int, channels: int) -> tuple[NDArray[np.uint8], _Entry]:
@@ -154,7 +180,7 @@ def _cache_folder(root: Path) -> Path:
     return folder
 
 
-def _write_atomically(path: Path, content: NDArray[np.uint8] | bytes) -> None:
+def _write_atomically(path: Path, content: NDArray[Any] | bytes) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         if isinstance(content, bytes):

@@ -1,7 +1,6 @@
 """The Lightning module of expression training: model, critic, guides and one optimiser."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,13 +9,13 @@ from torch import Tensor
 
 from facegen.training.expression.classifier import Classifier
 from facegen.training.expression.critic import ExpressionCritic
-from facegen.training.expression.model import ExpressionModel
+from facegen.training.expression.model import ExpressionModel, apply_edit
 from facegen.training.expression.objective import Batch, edit_losses, model_losses
-from facegen.training.module import learning_rate_schedule
+from facegen.training.losses import squared_error
+from facegen.training.module import to_input
 from facegen.training.randomness import generator
-
-if TYPE_CHECKING:
-    from facegen.training.config import ExpressionTrainConfig
+from facegen.training.recipes import ExpressionRecipe
+from facegen.training.schedules import learning_rate_schedule
 
 __all__ = ["ExpressionModule"]
 
@@ -31,13 +30,18 @@ class ExpressionModule(LightningModule):
         guides: Finished classifiers; frozen here, and no part of the checkpoint.
     """
 
-    def __init__(self, config: "ExpressionTrainConfig", guides: Sequence[Classifier]) -> None:
+    def __init__(self, config: ExpressionRecipe, guides: Sequence[Classifier]) -> None:
         super().__init__()
         self.config = config
         self.model = ExpressionModel(config.model)
         self.critic = ExpressionCritic(len(config.model.expressions))
         # In a tuple they are no submodules: not trained, averaged or saved.
         self.guides = tuple(guide.eval().requires_grad_(requires_grad=False) for guide in guides)
+
+    def on_fit_start(self) -> None:
+        """Move the guides to the model's device."""
+        for guide in self.guides:
+            guide.to(self.device)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """One step's loss, of `images` (K · n, 48, 48, 1) uint8 in equal runs, one an expression.
@@ -69,6 +73,30 @@ class ExpressionModule(LightningModule):
             batch_size=len(x),
         )
         return total
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """How faithful the plain VAE is, how much the own decoders change, what the guides believe.
+
+        Args:
+            batch: `images` (B, 48, 48, 1) uint8 and their `labels` (B,).
+            batch_idx: Its number.
+        """
+        x = to_input(batch["images"], channels_last=self.config.channels_last)
+        posterior, features = self.model.encoder(x)
+        values: dict[str, list[Tensor]] = {"error": [], "own": [], "convinced": []}
+        for index, decoder in enumerate(self.model.decoders.values()):
+            own = batch["labels"] == index
+            edited = apply_edit(x, decoder(posterior.mu, features))
+            plain = decoder(posterior.mu, torch.zeros_like(features)).content
+            values["error"].append(squared_error(plain[own], x[own]) / x[0].numel())
+            values["own"].append((edited - x)[own].abs().mean(dim=(1, 2, 3)))
+            values["convinced"] += [
+                (guide(edited[~own]).argmax(1) == index).float() for guide in self.guides
+            ]
+        for name, parts in values.items():
+            if parts and (count := sum(len(part) for part in parts)):
+                mean = torch.cat(parts).mean()
+                self.log(f"validation/{name}", mean, batch_size=count)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over model and critic, its schedule stepped once an optimiser step."""

@@ -1,0 +1,201 @@
+"""The recipes of runs, one a kind of model: every key, its default and what it means."""
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from facegen.training.autoencoder import AutoencoderConfig
+from facegen.training.expression.classifier import ClassifierConfig
+from facegen.training.expression.model import ExpressionConfig
+from facegen.training.expression.objective import ExpressionLossConfig
+
+__all__ = [
+    "AnyRecipe",
+    "ClassifierRecipe",
+    "DataConfig",
+    "ExpressionDataConfig",
+    "ExpressionRecipe",
+    "LossConfig",
+    "OptimizerConfig",
+    "PriorConfig",
+    "Recipe",
+    "TrainConfig",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(_Frozen):
+    """Which pictures, and how they reach the model."""
+
+    reader: Literal["celeba", "lfw", "fer", "folder"] = "celeba"
+    """The layout on disk."""
+    root: str = "data"
+    """The folder that holds the data set, or the data set itself."""
+    flip: bool = True
+    """Mirror half of the training pictures."""
+    shift_px: int = Field(default=0, ge=0, le=8)
+    """Move training pictures by up to so many pixels, edges repeated."""
+
+
+class LossConfig(_Frozen):
+    """The terms of the objective and their weights."""
+
+    reconstruction: Literal["sigma", "fixed", "mse"] = "sigma"
+    """sigma: likelihood, learned variance; fixed: squared error + beta · KL; mse: squared error."""
+    beta: float = Field(default=1.0, ge=0)
+    """Weight of the KL; 1 is the evidence lower bound when the variance is learned."""
+    adversarial_weight: float = Field(default=0.0, ge=0)
+    """Weight of a patch critic's judgement for every value of an image; meant for fine-tuning."""
+    ssim_weight: float = Field(default=0.0, ge=0)
+    """Weight of 1 − SSIM for every value of an image, beside reconstruction's nats a value."""
+
+
+class OptimizerConfig(_Frozen):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest learning rate."""
+    critic_learning_rate: float = Field(default=4e-4, gt=0)
+    """The highest learning rate of the critic, where there is one."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Decoupled decay of weights; biases and normalisations have none."""
+    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
+    """How the learning rate goes after the warm-up."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps of linear growth to the highest learning rate."""
+    gradient_clip_norm: float = Field(default=5.0, ge=0)
+    """Longest gradient, of the loss per image value; 0 never clips."""
+
+
+class PriorConfig(_Frozen):
+    """The mixture that is fitted to the latents after training."""
+
+    components: int = Field(default=10, ge=1)
+    """Gaussians in the mixture, each with a full covariance."""
+    candidates: tuple[int, ...] = ()
+    """Component counts to choose from by BIC; empty takes `components`."""
+    latents: Literal["samples", "means"] = "samples"
+    """Fit to draws from the posteriors or to their means; an autoencoder's are the same."""
+    flip: bool = True
+    """Fit to the mirrored pictures too."""
+
+
+class Recipe(_Frozen):
+    """What the recipes of all kinds share."""
+
+    description: str = ""
+    """One line for --help."""
+    start_from: str = ""
+    """A finished run folder whose weights training starts from; empty starts anew."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initialisation, order, augmentation and noise."""
+    epochs: int = Field(default=60, ge=1)
+    """Passes over the training pictures."""
+    batch_size: int = Field(default=64, ge=2)
+    """Pictures a step; the last incomplete batch of an epoch is left out."""
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """auto: bfloat16 on CUDA that has it, 32 bits elsewhere."""
+    channels_last: bool = True
+    """Keep tensors in NHWC memory order."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the weights' moving average, reached gradually; 0 keeps the plain weights."""
+
+
+class TrainConfig(Recipe):
+    """The recipe of a variational or a plain autoencoder."""
+
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    picture_count: int = Field(default=64, ge=1)
+    """Faces in each grid of samples."""
+    data: DataConfig = DataConfig()
+    """Which pictures."""
+    model: AutoencoderConfig = AutoencoderConfig()
+    """What the model is made of."""
+    loss: LossConfig = LossConfig()
+    """The objective."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and its schedule."""
+    prior: PriorConfig = PriorConfig()
+    """The mixture fitted afterwards."""
+
+
+class ExpressionDataConfig(_Frozen):
+    """Which labelled faces; all are aligned by five points to 48 x 48 grey."""
+
+    reader: Literal["fer", "folder"] = "fer"
+    """fer: FER2013 with FER+'s votes; folder: a subfolder of pictures for each expression."""
+    root: str = "data"
+    """The folder that holds the data set, or the data set itself."""
+    majority: float = Field(default=0.6, gt=0, le=1)
+    """The least share of a picture's votes that makes an expression its label."""
+
+
+class ClassifierRecipe(Recipe):
+    """The recipe of a classifier of expressions: a guide, or the judge."""
+
+    epochs: int = Field(default=24, ge=1)
+    """Epochs of as many draws as there are labelled training pictures."""
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the weights' moving average, reached gradually; 0 keeps the plain weights."""
+    half: Literal["a", "b", "both"] = "both"
+    """The half of the training pictures, by a hash of their names: judge and guides share none."""
+    adversarial_radius: float = Field(default=0.0, ge=0)
+    """Train on pictures changed to be mistaken, by up to this L2 distance; 0 leaves them."""
+    adversarial_steps: int = Field(default=2, ge=1)
+    """Steps of ascent to change a picture."""
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the target that is spread over all expressions; the rest follows the votes."""
+    data: ExpressionDataConfig = ExpressionDataConfig()
+    """Which faces."""
+    model: ClassifierConfig = ClassifierConfig()
+    """What the model is made of."""
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        schedule="one-cycle",
+        warmup_steps=500,
+        gradient_clip_norm=0.0,
+    )
+    """AdamW and its schedule."""
+
+
+class ExpressionRecipe(Recipe):
+    """The recipe of an expression model."""
+
+    epochs: int = Field(default=60, ge=1)
+    """Times that checkpoint and pictures are written; see `steps_per_epoch`."""
+    batch_size: int = Field(default=40, ge=2)
+    """Faces a step, cut to a multiple of the number of expressions: as many of each."""
+    steps_per_epoch: int = Field(default=500, ge=1)
+    """Steps of an epoch; rare expressions come round more often than common ones."""
+    vae_steps: int = Field(default=6000, ge=0)
+    """Steps that train the VAE alone, before guides and critic join."""
+    guides: tuple[str, ...] = ("runs/fer-guide-a", "runs/fer-guide-b")
+    """Finished run folders of classifiers that edits have to convince."""
+    picture_count: int = Field(default=12, ge=1)
+    """Faces on each sheet of transfers, and samples of each expression."""
+    data: ExpressionDataConfig = ExpressionDataConfig()
+    """Which faces."""
+    model: ExpressionConfig = ExpressionConfig()
+    """What the model is made of."""
+    loss: ExpressionLossConfig = ExpressionLossConfig()
+    """The objective."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4)
+    """AdamW and its schedule."""
+    prior: PriorConfig = PriorConfig()
+    """The mixture fitted afterwards."""
+
+    @model_validator(mode="after")
+    def _equal_runs_fit(self) -> "ExpressionRecipe":
+        count = len(self.model.expressions)
+        if self.batch_size < count:
+            raise ValueError(f"batch_size {self.batch_size} is less than {count} expressions")
+        return self
+
+
+AnyRecipe: TypeAlias = TrainConfig | ClassifierRecipe | ExpressionRecipe
+"""A recipe of any kind; `model.kind` tells which."""

@@ -1,0 +1,43 @@
+"""How the learning rate goes over a run, one step after the other."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from facegen.training.recipes import OptimizerConfig
+
+__all__ = ["learning_rate_schedule"]
+
+
+def learning_rate_schedule(
+    optimizer: Optimizer, recipe: OptimizerConfig, total_steps: int
+) -> LRScheduler:
+    """Schedule every group's learning rate.
+
+    Args:
+        optimizer: At its highest learning rates.
+        recipe: The schedule and the length of its warm-up, cut to half of the run.
+        total_steps: Of the run.
+
+    Returns:
+        To be stepped once an optimiser step.
+    """
+    warmup = min(recipe.warmup_steps, total_steps // 2)
+    if recipe.schedule == "one-cycle":
+        return OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps,
+            pct_start=max(warmup, 1) / total_steps,
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if recipe.schedule == "constant":
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
