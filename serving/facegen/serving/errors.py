@@ -7,7 +7,11 @@ FacegenError
     │   ├── LatentSizeError         a latent of the wrong length
     │   ├── PictureError            bytes that are no picture, or a broken one
     │   ├── PictureSizeError        a picture of more pixels than allowed
-    │   └── RequestSizeError        pictures of more pixels together than allowed
+    │   ├── RequestSizeError        pictures of more pixels together than allowed
+    │   ├── ResponseSizeError       pictures whose answer would be larger than a message may be
+    │   ├── NoFaceError             a photo in which no face is found
+    │   ├── FaceTooSmallError       a face of too few pixels to be drawn anew
+    │   └── TooManyFacesError       a photo of more faces than the request allows
     ├── CapabilityError         a request that this family, engine or build can never fulfil
     ├── UnsupportedError        a method or option that this server does not have
     ├── UnauthenticatedError    no credentials, or wrong ones
@@ -43,12 +47,14 @@ __all__ = [
     "DeadlineError",
     "DeviceError",
     "EngineClosedError",
+    "FaceTooSmallError",
     "FamilyError",
     "ForbiddenError",
     "InferenceError",
     "InputError",
     "LatentSizeError",
     "ModelNotFoundError",
+    "NoFaceError",
     "NotReadyError",
     "PictureError",
     "PictureSizeError",
@@ -59,8 +65,10 @@ __all__ = [
     "RemoteQueueFullError",
     "RepositoryError",
     "RequestSizeError",
+    "ResponseSizeError",
     "ServerError",
     "ServingError",
+    "TooManyFacesError",
     "UnauthenticatedError",
     "UnknownFamilyError",
     "UnreachableError",
@@ -122,6 +130,50 @@ class RequestSizeError(InputError):
             field,
             f"brings the request's pictures to {pixels} pixels, above the limit of {limit} pixels "
             "(--max-request-pixels); send fewer or smaller ones in a request",
+        )
+
+
+class ResponseSizeError(InputError):
+    """What a request asks for makes more bytes than a message may have."""
+
+    def __init__(self, field: str, *, limit: int) -> None:
+        super().__init__(
+            field,
+            f"make pictures of more than {limit} bytes together, the limit of a response "
+            "(--max-message-bytes); send fewer in a request, ask for fewer targets, or for "
+            "image/jpeg",
+        )
+
+
+class NoFaceError(InputError):
+    """No face is found in a photo."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            field,
+            "shows no face seen from the front; send a photo that does, or, where one face fills "
+            "the photo, FACE_FINDING_CROPPED",
+        )
+
+
+class FaceTooSmallError(InputError):
+    """A face in a photo has too few pixels to be drawn anew."""
+
+    def __init__(self, field: str, *, index: int, side_px: float, least_px: int) -> None:
+        super().__init__(
+            field,
+            f"face {index} of it is {side_px:.0f} pixels a side, at least {least_px} are needed; "
+            "send a larger photo, or cut it to the faces that are meant",
+        )
+
+
+class TooManyFacesError(InputError):
+    """A photo shows more faces than the request allows."""
+
+    def __init__(self, field: str, *, count: int, limit: int, most: int) -> None:
+        remedy = f"raise it (at most {most}) or cut the photo" if limit < most else "cut the photo"
+        super().__init__(
+            field, f"shows {count} faces, above the limit of {limit} (max_faces); {remedy}"
         )
 
 

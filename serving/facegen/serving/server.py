@@ -46,6 +46,8 @@ _SERVICES = tuple(
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # To refuse streams in, when all others are taken.
 _SPARE_THREADS = 8
+# Of a response, what its pictures leave to all else in it.
+_RESPONSE_MARGIN_BYTES = 1024
 
 
 class Server:
@@ -72,6 +74,7 @@ class Server:
             _imaging(config),
             max_images=config.max_images,
             default_family=config.default_family,
+            max_response_bytes=config.max_message_bytes - _RESPONSE_MARGIN_BYTES,
         )
         self._kserve = KserveService(None, self._calls, config, self._telemetry.traces)
         self._engine: Engine | None = None

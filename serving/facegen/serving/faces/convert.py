@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegen.serving.errors import (
+    CapabilityError,
     InputError,
     LatentSizeError,
     ModelNotFoundError,
@@ -34,6 +35,7 @@ __all__ = [
     "count_from",
     "crop_from",
     "draw_from",
+    "expression_from",
     "format_from",
     "image_messages",
     "latent_from",
@@ -134,6 +136,7 @@ def draw_from(
     if prior not in family.priors:
         known = ", ".join(family.priors)
         raise InputError("prior", f'family "{family.name}" has no "{prior}"; it has {known}')
+    expression = expression_from(request.expression, family)
     # 32 bits are enough for chance and short enough to write down.
     seed = request.seed if request.HasField("seed") else secrets.randbits(32)
     return Draw(
@@ -142,7 +145,34 @@ def draw_from(
         count=count,
         temperature=temperature,
         prior=prior,
+        expression=expression,
     )
+
+
+def expression_from(expression: str, family: Family, *, field: str = "expression") -> str:
+    """Read which expression to draw.
+
+    Returns:
+        The expression, the family's default if the request names none; empty for a family that has
+        none.
+
+    Raises:
+        CapabilityError: The family has none. Right with another family.
+        InputError: The family does not have this one. Never right.
+    """
+    if family.expressions is None:
+        if not expression:
+            return ""
+        raise CapabilityError(
+            f'family "{family.name}" has no expressions, {field} asks for "{expression}"',
+            "leave it out, or address a family of expressions (ListModels tells which)",
+        )
+    if not expression:
+        return family.expressions.default
+    if expression not in family.expressions.decoders:
+        known = ", ".join(family.expressions.decoders)
+        raise InputError(field, f'family "{family.name}" has no "{expression}"; it has {known}')
+    return expression
 
 
 def format_from(message: image_pb2.ImageFormat) -> PictureFormat:
@@ -315,6 +345,7 @@ def image_messages(
 
 def model_message(family: Family) -> model_service_pb2.Model:
     """Write a family."""
+    own = family.expressions
     return model_service_pb2.Model(
         family=family.name,
         version=family.version,
@@ -328,4 +359,6 @@ def model_message(family: Family) -> model_service_pb2.Model:
         data_license=family.data_license,
         metrics=family.metrics,
         graphs=family.graphs,
+        expressions=own.supported if own else (),
+        experimental_expressions=own.experimental if own else (),
     )

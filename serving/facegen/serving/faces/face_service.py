@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext
 from facegen.serving.errors import InputError, NotReadyError, UnknownFamilyError
-from facegen.serving.faces import convert
+from facegen.serving.faces import convert, transfer_messages
 from facegen.serving.faces.family import Family, default_family
+from facegen.serving.faces.finding import FaceFinder
 from facegen.serving.faces.pipelines import Draw, Faces, Pipelines
 from facegen.serving.faces.reloads import begins_again, ends_with_version, tries_again
 from facegen.serving.faces.service_state import ServiceState
+from facegen.serving.faces.transfer import Transfer
 from facegen.serving.imaging import Origin, PictureFormat, Upload, coded_quickly
 from facegen.serving.rpc.calls import Finish, answers, deferred, streams
 from facegen.v1 import face_service_pb2 as pb
@@ -33,7 +35,7 @@ _MOST_STREAMED = 2**64
 
 
 class FaceService(FaceServiceServicer):
-    """Generates, reconstructs and blends faces."""
+    """Generates, reconstructs and blends faces, and gives them other expressions."""
 
     def __init__(self, state: ServiceState) -> None:
         self.calls = state.calls
@@ -89,10 +91,11 @@ class FaceService(FaceServiceServicer):
     ) -> pb.ReconstructResponse:
         """Encode pictures and decode their latents."""
         family = self._family(request.family, request.version)
+        expression = convert.expression_from(request.expression, family)
         picture_format = convert.format_from(request.format)
         views = self._views(request.images, request.crop, family, context)
-        pixels = self._pipelines.reconstruct(family, views, context=context)
-        images = self._images(family, pixels, picture_format, context)
+        pixels = self._pipelines.reconstruct(family, views, expression=expression, context=context)
+        images = self._images(family, expression, pixels, picture_format, context)
         inputs: list[image_pb2.Image] = []
         if request.include_inputs:
             files = self._state.imaging.encode(views, picture_format, context=context)
@@ -127,16 +130,17 @@ class FaceService(FaceServiceServicer):
         """Draw the pictures of latents."""
         name, version, fields = convert.address_of(request)
         family = self._family(name, version, fields=fields)
+        expression = convert.expression_from(request.expression, family)
         picture_format = convert.format_from(request.format)
         latents = convert.latents_from(request.latents, family, max_images=self._state.max_images)
 
         def respond(pixels: NDArray[np.uint8]) -> pb.DecodeResponse:
-            images = self._images(family, pixels, picture_format, context)
+            images = self._images(family, expression, pixels, picture_format, context)
             return pb.DecodeResponse(images=images, family=family.name, version=family.version)
 
         quick = coded_quickly((len(latents), *convert.shape_of(family)), picture_format)
         done = self._answering(respond, finish, quick=quick)
-        self._pipelines.begin_decode(family, latents, done, context=context)
+        self._pipelines.begin_decode(family, latents, done, expression=expression, context=context)
 
     @answers
     @tries_again
@@ -147,14 +151,47 @@ class FaceService(FaceServiceServicer):
         family = self._family(request.family, request.version)
         count = convert.count_from(request.count, least=2, most=self._state.max_images)
         spherical = convert.spherical_from(request.interpolation)
+        expression = convert.expression_from(request.expression, family)
         picture_format = convert.format_from(request.format)
         ends = self._ends(request, family, context)
         faces = self._pipelines.interpolate(
-            family, ends, count=count, spherical=spherical, context=context
+            family, ends, count=count, spherical=spherical, expression=expression, context=context
         )
         return pb.InterpolateResponse(
-            images=self._images(family, faces.pixels, picture_format, context),
+            images=self._images(family, expression, faces.pixels, picture_format, context),
             latents=convert.latent_messages(faces.latents, family),
+        )
+
+    @answers
+    @tries_again
+    def Transfer(  # noqa: N802 - gRPC's name
+        self, request: pb.TransferRequest, context: CallContext
+    ) -> pb.TransferResponse:
+        """Give the faces of photos other expressions."""
+        family = self._transfer_family(request)
+        order = transfer_messages.order_from(
+            request,
+            family,
+            self._pipelines.families,
+            max_bytes=self._state.max_response_bytes,
+        )
+        detect = transfer_messages.detected_from(request.finding)
+        max_faces = transfer_messages.max_faces_from(request)
+        uploads = convert.uploads_from(request.images, max_images=self._state.max_images)
+        imaging = self._state.imaging
+        finder = FaceFinder(self._pipelines, imaging, family, context=context)
+        transfer = Transfer(self._pipelines, imaging, family, order, context=context)
+        with imaging.photos(uploads, context=context) as photos:
+            faces = finder.find(photos, detect=detect, max_faces=max_faces)
+            pictures = transfer.pictures(photos, faces)
+        mime_type = order.picture_format.mime_type
+        return pb.TransferResponse(
+            photos=[
+                transfer_messages.photo_message(some, found, mime_type)
+                for some, found in zip(pictures, faces, strict=True)
+            ],
+            family=family.name,
+            version=family.version,
         )
 
     def look_again(self) -> None:
@@ -206,6 +243,15 @@ class FaceService(FaceServiceServicer):
                 raise NotReadyError(f'family "{name}"') from error
             raise
 
+    def _transfer_family(self, request: pb.TransferRequest) -> Family:
+        """Find the family of a transfer: not the server's default where that has no expressions."""
+        if request.family:
+            return self._family(request.family, request.version)
+        families = self._pipelines.families
+        default = self._state.default_family or default_family(families)
+        name = transfer_messages.transfer_family(families, default=default)
+        return self._family(name, request.version)
+
     def _views(
         self,
         images: Sequence[image_pb2.Image],
@@ -250,12 +296,13 @@ class FaceService(FaceServiceServicer):
     def _images(
         self,
         family: Family,
+        expression: str,
         pixels: NDArray[np.uint8],
         picture_format: PictureFormat,
         context: CallContext,
     ) -> list[image_pb2.Image]:
         """Code faces that were made from given latents or pictures."""
-        origins = [Origin(family.name, family.version)] * len(pixels)
+        origins = [Origin(family.name, family.version, expression=expression)] * len(pixels)
         files = self._state.imaging.encode(pixels, picture_format, origins=origins, context=context)
         return convert.image_messages(files, family, picture_format)
 
@@ -270,7 +317,10 @@ class FaceService(FaceServiceServicer):
     ) -> list[pb.GeneratedFace]:
         """Code faces that were drawn from a prior."""
         indices = range(draw.first_index, draw.first_index + draw.count)
-        origins = [Origin(family.name, family.version, draw.seed, index) for index in indices]
+        origins = [
+            Origin(family.name, family.version, draw.seed, index, draw.expression)
+            for index in indices
+        ]
         files = self._state.imaging.encode(
             faces.pixels, picture_format, origins=origins, context=context
         )

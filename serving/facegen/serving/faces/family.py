@@ -1,8 +1,6 @@
-"""Families: the encoder, decoder and priors that share a latent space."""
+"""Families: the encoder, decoders and priors that share a latent space."""
 
-import json
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,15 @@ from numpy.typing import DTypeLike
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
+from facegen.serving.faces.expressions import ALIGNER_SIZE_PX, GRID, Expressions, expressions_of
+from facegen.serving.faces.model_facts import (
+    check_equal,
+    crop_fraction_of,
+    image_size_of,
+    latent_size_of,
+    metrics_of,
+    parameter,
+)
 
 __all__ = ["Family", "default_family", "find_family", "group_families"]
 
@@ -19,6 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # Shape without the batch axis, and dtype.
 _Tensor = tuple[tuple[int, ...], DTypeLike]
+_EXPRESSION = "expression"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,9 @@ class Family:
     Attributes:
         name: Its name, for example `celeba-vae`.
         version: Its version, that of all its models.
-        kind: `autoencoder` or `vae`.
+        kind: `autoencoder`, `vae` or `expression`.
         encoder: The name of its encoder's model.
-        decoder: The name of its decoder's model.
+        decoder: The name of its decoder's model; of several that of the default expression.
         priors: The names of its priors' models by the priors' names, the default first.
         latent_size: Coordinates of a latent.
         height_px: Height of its pictures.
@@ -44,6 +52,7 @@ class Family:
         protocol: How they were measured, one sentence.
         commit: The commit that trained it; empty if not told.
         batch_rows: The most rows of one execution of its decoder.
+        expressions: How it gives faces other expressions; None for the other kinds.
     """
 
     name: str
@@ -63,6 +72,7 @@ class Family:
     protocol: str
     commit: str
     batch_rows: int
+    expressions: Expressions | None = None
 
     @property
     def default_prior(self) -> str:
@@ -71,8 +81,10 @@ class Family:
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """The names of its models in the repository: encoder, decoder, priors."""
-        return (self.encoder, self.decoder, *self.priors.values())
+        """The names of its models in the repository: encoder, decoders, aligner, priors."""
+        own = self.expressions
+        middle = (self.decoder,) if own is None else (*own.decoders.values(), own.aligner)
+        return (self.encoder, *middle, *self.priors.values())
 
 
 def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tuple[Family, ...]:
@@ -80,7 +92,8 @@ def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tup
 
     Models without `facegen.family` belong to no family and are passed over. So is, with a warning,
     a version that lacks an encoder, a decoder, every prior, or a prior's model that an older
-    version has: its models may be loading.
+    version has: its models may be loading. A family of expressions also needs its aligner, and
+    every decoder that an older version has.
 
     Args:
         models: What an engine lists.
@@ -99,10 +112,10 @@ def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tup
         if name:
             groups[name, int(model.version)].append(model)
     families = []
-    priors: dict[str, set[str]] = defaultdict(set)
+    older: dict[str, set[str]] = defaultdict(set)
     for name, version in sorted(groups):
         try:
-            families.append(_family(name, groups[name, version], priors=priors[name]))
+            families.append(_family(name, groups[name, version], older=older[name]))
         except FamilyError as error:
             if not lenient:
                 raise
@@ -140,16 +153,12 @@ def find_family(families: Sequence[Family], name: str, *, version: str = "") -> 
     return max(found, key=lambda family: int(family.version))
 
 
-def _family(name: str, models: list[ModelInfo], *, priors: set[str]) -> Family | None:
-    """Gather a version, if it is complete; `priors` are the models of older ones, added to."""
+def _family(name: str, models: list[ModelInfo], *, older: set[str]) -> Family | None:
+    """Gather a version, if it is complete; `older` are models that older ones have, added to."""
     by_role: dict[str, list[ModelInfo]] = defaultdict(list)
     for model in models:
-        by_role[_parameter(name, model, "facegen.role")].append(model)
-    missing = [role for role in ("encoder", "decoder", "prior") if role not in by_role]
-    there = {model.name for model in by_role["prior"]}
-    missing += sorted(priors - there)
-    priors |= there
-    if missing:
+        by_role[parameter(name, model, "facegen.role")].append(model)
+    if missing := _missing(models, by_role, older):
         _LOGGER.warning(
             "family incomplete family=%s version=%s missing=%s",
             name,
@@ -157,39 +166,57 @@ def _family(name: str, models: list[ModelInfo], *, priors: set[str]) -> Family |
             ",".join(missing),
         )
         return None
-    encoder = _only(name, by_role["encoder"])
-    decoder = _only(name, by_role["decoder"])
     for key in ("facegen.kind", "facegen.latent_size", "facegen.image_size"):
-        _check_equal(name, models, key)
-    height_px, width_px, channel_count = _image_size(name, decoder)
+        check_equal(name, models, key)
+    encoder = _only(name, by_role["encoder"])
+    kind = parameter(name, encoder, "facegen.kind")
+    expressions = None
+    if kind == _EXPRESSION:
+        aligner = _only(name, by_role["aligner"])
+        expressions = expressions_of(
+            name, encoder=encoder, decoders=by_role["decoder"], aligner=aligner
+        )
+        first = expressions.decoders[expressions.default]
+        decoder = next(model for model in by_role["decoder"] if model.name == first)
+    else:
+        decoder = _only(name, by_role["decoder"])
+    height_px, width_px, channel_count = image_size_of(name, decoder)
     for model in models:
         _check_tensors(name, model)
     return Family(
         name=name,
         version=decoder.version,
-        kind=_parameter(name, decoder, "facegen.kind"),
+        kind=kind,
         encoder=encoder.name,
         decoder=decoder.name,
         priors=_priors(name, by_role["prior"]),
-        latent_size=_latent_size(name, decoder),
+        latent_size=latent_size_of(name, decoder),
         height_px=height_px,
         width_px=width_px,
         channel_count=channel_count,
-        crop_fraction=_crop_fraction(name, decoder),
+        crop_fraction=crop_fraction_of(name, decoder),
         dataset=decoder.parameters.get("facegen.dataset", ""),
         data_license=decoder.parameters.get("facegen.data_license", ""),
-        metrics=_metrics(name, decoder),
+        metrics=metrics_of(name, decoder),
         protocol=decoder.parameters.get("facegen.protocol", ""),
         commit=decoder.parameters.get("facegen.commit", ""),
         batch_rows=decoder.max_batch_size,
+        expressions=expressions,
     )
 
 
-def _parameter(family: str, model: ModelInfo, key: str) -> str:
-    value = model.parameters.get(key, "")
-    if not value:
-        raise FamilyError(family, f'model "{model.name}" has no parameter "{key}"')
-    return value
+def _missing(
+    models: Sequence[ModelInfo], by_role: Mapping[str, list[ModelInfo]], older: set[str]
+) -> list[str]:
+    """Name the roles and models that a version lacks; its own are added to `older`."""
+    wanted, kept = ["encoder", "decoder", "prior"], ["prior"]
+    if models[0].parameters.get("facegen.kind") == _EXPRESSION:
+        wanted, kept = [*wanted, "aligner"], ["prior", "decoder"]
+    there = {model.name for role in kept for model in by_role.get(role, ())}
+    missing = [role for role in wanted if role not in by_role]
+    missing += sorted(older - there)
+    older |= there
+    return missing
 
 
 def _only(family: str, models: list[ModelInfo]) -> ModelInfo:
@@ -200,34 +227,41 @@ def _only(family: str, models: list[ModelInfo]) -> ModelInfo:
     return models[0]
 
 
-def _check_equal(family: str, models: list[ModelInfo], key: str) -> None:
-    values = {model.name: _parameter(family, model, key) for model in models}
-    if len(set(values.values())) > 1:
-        said = ", ".join(f"{name} says {value}" for name, value in values.items())
-        raise FamilyError(family, f'its models contradict each other in "{key}": {said}')
-
-
 def _check_tensors(family: str, model: ModelInfo) -> None:
     """Check what the pipelines rely on."""
-    latent = ((_latent_size(family, model),), np.float32)
-    image = (_image_size(family, model), np.uint8)
-    tensors: dict[str, tuple[dict[str, _Tensor], dict[str, _Tensor]]] = {
-        "encoder": ({"image": image}, {"mu": latent}),
-        "decoder": ({"latent": latent}, {"image": image}),
-        "prior": ({"noise": latent, "uniform": ((1,), np.float32)}, {"latent": latent}),
-    }
-    if model.parameters["facegen.role"] not in tensors:
+    role = model.parameters["facegen.role"]
+    tensors = _tensors(family, model)
+    if role not in tensors:
         return
     if model.max_batch_size < 1:
         raise FamilyError(family, f'"{model.name}" has max_batch_size 0, its rows cannot be joined')
-    inputs, outputs = tensors[model.parameters["facegen.role"]]
-    for wanted, there in ((inputs, model.inputs), (outputs, model.outputs)):
+    for wanted, there in zip(tensors[role], (model.inputs, model.outputs), strict=True):
         for name, (shape, dtype) in wanted.items():
             if not any(_fits(tensor, name, shape, dtype) for tensor in there):
                 raise FamilyError(
                     family,
                     f'"{model.name}" has no tensor "{name}" of {np.dtype(dtype)} {list(shape)}',
                 )
+
+
+def _tensors(
+    family: str, model: ModelInfo
+) -> dict[str, tuple[dict[str, _Tensor], dict[str, _Tensor]]]:
+    """Say which inputs and outputs the models of a family have, by their roles."""
+    latent: _Tensor = ((latent_size_of(family, model),), np.float32)
+    image: _Tensor = (image_size_of(family, model), np.uint8)
+    noise: dict[str, _Tensor] = {"noise": latent, "uniform": ((1,), np.float32)}
+    tensors: dict[str, tuple[dict[str, _Tensor], dict[str, _Tensor]]] = {
+        "encoder": ({"image": image}, {"mu": latent}),
+        "decoder": ({"latent": latent}, {"image": image}),
+        "prior": (noise, {"latent": latent}),
+    }
+    if parameter(family, model, "facegen.kind") == _EXPRESSION:
+        square: _Tensor = ((ALIGNER_SIZE_PX, ALIGNER_SIZE_PX, 1), np.uint8)
+        tensors["decoder"][1]["mask"] = ((GRID, GRID, 1), np.float32)
+        tensors["decoder"][1]["flow"] = ((GRID, GRID, 2), np.float32)
+        tensors["aligner"] = ({"image": square}, {"points": ((5, 2), np.float32)})
+    return tensors
 
 
 def _fits(tensor: TensorSpec, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> bool:
@@ -240,51 +274,11 @@ def _fits(tensor: TensorSpec, name: str, shape: tuple[int, ...], dtype: DTypeLik
     )
 
 
-def _latent_size(family: str, model: ModelInfo) -> int:
-    value = _parameter(family, model, "facegen.latent_size")
-    if not (value.isascii() and value.isdecimal() and int(value) > 0):
-        raise FamilyError(family, f'"facegen.latent_size" is "{value}", no positive number')
-    return int(value)
-
-
-def _image_size(family: str, model: ModelInfo) -> tuple[int, int, int]:
-    value = _parameter(family, model, "facegen.image_size")
-    parts = value.split("x")
-    if len(parts) != 3 or not all(part.isascii() and part.isdecimal() for part in parts):
-        raise FamilyError(family, f'"facegen.image_size" is "{value}", not like "64x64x3"')
-    height_px, width_px, channel_count = (int(part) for part in parts)
-    if not height_px or not width_px or channel_count not in (1, 3):
-        raise FamilyError(family, f'"facegen.image_size" is "{value}": an empty or odd picture')
-    return height_px, width_px, channel_count
-
-
-def _crop_fraction(family: str, model: ModelInfo) -> float:
-    value = model.parameters.get("facegen.crop", "1")
-    try:
-        fraction = float(value)
-    except ValueError:
-        fraction = math.nan
-    if not 0 < fraction <= 1:
-        raise FamilyError(family, f'"facegen.crop" is "{value}", no fraction above 0 and at most 1')
-    return fraction
-
-
-def _metrics(family: str, model: ModelInfo) -> dict[str, float]:
-    value = model.parameters.get("facegen.metrics", "{}")
-    try:
-        metrics = json.loads(value)
-        return {str(name): float(number) for name, number in metrics.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise FamilyError(
-            family, f'"facegen.metrics" of "{model.name}" is no JSON object of numbers: {error}'
-        ) from error
-
-
 def _priors(family: str, models: list[ModelInfo]) -> dict[str, str]:
     priors: dict[str, str] = {}
     defaults = []
     for model in sorted(models, key=lambda model: model.name):
-        name = _parameter(family, model, "facegen.prior")
+        name = parameter(family, model, "facegen.prior")
         if name in priors:
             raise FamilyError(
                 family, f'"{priors[name]}" and "{model.name}" are both prior "{name}"'

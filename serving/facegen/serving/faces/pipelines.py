@@ -1,9 +1,12 @@
-"""What is done with faces, over an engine and numpy: draw, encode, decode, reconstruct, blend."""
+"""What is done with faces, over an engine and numpy: draw, encode, decode, reconstruct, blend.
+
+Also what models do in a transfer of expressions: find points, and say how to edit a face.
+"""
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -17,7 +20,7 @@ from facegen.serving.faces.family import Family, group_families
 from facegen.serving.faces.noise import latent_noise
 from facegen.serving.faces.slerp import lerp, slerp
 
-__all__ = ["Draw", "Faces", "Pipelines", "Posteriors"]
+__all__ = ["Draw", "Edits", "Faces", "Pipelines", "Posteriors"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Draw:
         count: How many, at least 1; the last index is a uint64 too.
         temperature: Standard deviation of the noise, 0 or more.
         prior: One of the family's priors.
+        expression: One of the family's expressions; empty: its default, or it has none.
     """
 
     seed: int
@@ -51,6 +55,7 @@ class Draw:
     count: int
     temperature: float
     prior: str
+    expression: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,22 @@ class Posteriors:
 
     mu: Floats
     logvar: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """How to give faces one expression; row i is of face i.
+
+    Attributes:
+        content: (B, H, W, 1), what to lay over the faces.
+        mask: (B, 12, 12, 1) in [0, 1], how much of it shows.
+        flow: (B, 12, 12, 2), where each place comes from: to the right and down of itself, as
+            fractions of the side.
+    """
+
+    content: Pixels
+    mask: Floats
+    flow: Floats
 
 
 class _Waiter(Generic[T]):
@@ -149,23 +170,50 @@ class Pipelines:
         latents: Floats,
         done: Callable[[PixelsOrError], None],
         *,
+        expression: str = "",
         context: CallContext,
     ) -> None:
-        """Decode latents (B, Z) to pictures (B, H, W, C); never blocks."""
+        """Decode latents (B, Z) to pictures (B, H, W, C); never blocks.
+
+        Args:
+            family: Whose decoder.
+            latents: (B, Z).
+            done: Gets the pictures.
+            expression: Which decoder; empty: the family's default, or it has but one.
+            context: Of the call.
+        """
+        model, inputs = family.decoder, {"latent": latents}
+        if family.expressions is not None:
+            model = family.expressions.decoders[expression or family.expressions.default]
+            inputs["features"] = family.expressions.no_features(len(latents))
 
         def decoded(answer: Answer) -> None:
             done(answer if isinstance(answer, FacegenError) else answer["image"])
 
-        self._submit(family, family.decoder, {"latent": latents}, context, decoded)
+        self._submit(family, model, inputs, context, decoded)
 
     def decode(
-        self, family: Family, latents: Floats, *, context: CallContext | None = None
+        self,
+        family: Family,
+        latents: Floats,
+        *,
+        expression: str = "",
+        context: CallContext | None = None,
     ) -> Pixels:
-        """Decode latents (B, Z) to pictures (B, H, W, C)."""
-        return self._infer(family, family.decoder, {"latent": latents}, context)["image"]
+        """Decode latents (B, Z) to pictures (B, H, W, C); see `begin_decode`."""
+        waiter = _Waiter[Pixels]()
+        self.begin_decode(
+            family, latents, waiter.done, expression=expression, context=context or CallContext()
+        )
+        return waiter.wait()
 
     def reconstruct(
-        self, family: Family, pixels: Pixels, *, context: CallContext | None = None
+        self,
+        family: Family,
+        pixels: Pixels,
+        *,
+        expression: str = "",
+        context: CallContext | None = None,
     ) -> Pixels:
         """Encode pictures (B, H, W, C) and decode the means of their posteriors."""
         waiter = _Waiter[Faces]()
@@ -174,7 +222,8 @@ class Pipelines:
             (family.encoder, "mu"),
             {"image": pixels},
             waiter.done,
-            context or CallContext(),
+            expression=expression,
+            context=context or CallContext(),
         )
         return waiter.wait().pixels
 
@@ -191,7 +240,8 @@ class Pipelines:
             draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
         )
         inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
-        self._begin(family, (family.priors[draw.prior], "latent"), inputs, done, context)
+        prior = (family.priors[draw.prior], "latent")
+        self._begin(family, prior, inputs, done, expression=draw.expression, context=context)
 
     def generate(self, family: Family, draw: Draw, *, context: CallContext | None = None) -> Faces:
         """Draw faces from a prior; see `begin_generate`."""
@@ -231,11 +281,65 @@ class Pipelines:
         *,
         count: int,
         spherical: bool,
+        expression: str = "",
         context: CallContext | None = None,
     ) -> Faces:
         """Draw the path between two latents (Z,), both ends included; `count` is at least 2."""
         path = (slerp if spherical else lerp)(*ends, count=count)
-        return Faces(path, self.decode(family, path, context=context))
+        return Faces(path, self.decode(family, path, expression=expression, context=context))
+
+    def locate(
+        self, family: Family, squares: Pixels, *, context: CallContext | None = None
+    ) -> Floats:
+        """Find the five points of the faces in grey squares (B, 64, 64, 1).
+
+        Returns:
+            (B, 5, 2), (x, y) as fractions of the square's side, from its top left corner.
+        """
+        assert family.expressions is not None
+        return self._infer(family, family.expressions.aligner, {"image": squares}, context)[
+            "points"
+        ]
+
+    def edit(
+        self,
+        family: Family,
+        pixels: Pixels,
+        expressions: Sequence[str],
+        *,
+        context: CallContext | None = None,
+    ) -> Mapping[str, Edits]:
+        """Say how to give aligned faces other expressions.
+
+        The faces are encoded once. Then all decoders have their rows at the same time, and no
+        thread wakes in between.
+
+        Args:
+            family: One of expressions.
+            pixels: (B, H, W, 1).
+            expressions: Those wanted, each at most once.
+            context: Of the call.
+        """
+        assert family.expressions is not None
+        decoders = family.expressions.decoders
+        waiters = {expression: _Waiter[dict[str, Array]]() for expression in expressions}
+
+        def decode(answer: Answer) -> None:
+            for expression, waiter in waiters.items():
+                if isinstance(answer, FacegenError):
+                    waiter.done(answer)
+                    continue
+                inputs = {"latent": answer["mu"], "features": answer["features"]}
+                self._submit(family, decoders[expression], inputs, part, waiter.done)
+
+        # When one fails, the part is left, and what the others still wait for never runs.
+        with (context or CallContext()).part() as part:
+            self._submit(family, family.encoder, {"image": pixels}, part, decode)
+            edits = {expression: waiter.wait() for expression, waiter in waiters.items()}
+        return {
+            expression: Edits(edit["image"], edit["mask"], edit["flow"])
+            for expression, edit in edits.items()
+        }
 
     def _begin(
         self,
@@ -243,6 +347,8 @@ class Pipelines:
         first: tuple[str, str],
         inputs: Tensors,
         done: Callable[[Faces | FacegenError], None],
+        *,
+        expression: str,
         context: CallContext,
     ) -> None:
         """Run a model that gives latents, and the decoder on them; no thread wakes in between.
@@ -252,6 +358,7 @@ class Pipelines:
             first: The model, and the name of its output.
             inputs: Its inputs.
             done: Gets latents and pictures.
+            expression: Which decoder; see `begin_decode`.
             context: Of both.
         """
         model, output = first
@@ -265,7 +372,7 @@ class Pipelines:
             def finish(pixels: PixelsOrError) -> None:
                 done(pixels if isinstance(pixels, FacegenError) else Faces(latents, pixels))
 
-            self.begin_decode(family, latents, finish, context=context)
+            self.begin_decode(family, latents, finish, expression=expression, context=context)
 
         self._submit(family, model, inputs, context, decode)
 

@@ -19,6 +19,7 @@ class ServiceState:
         imaging: Reads and codes pictures.
         max_images: The most pictures of a request.
         default_family: The family of requests that name none; empty: the first VAE by name.
+        max_response_bytes: The most bytes that the pictures of a response may have.
         pipelines: None until the server serves.
     """
 
@@ -26,6 +27,7 @@ class ServiceState:
     imaging: ImagingPool
     max_images: int
     default_family: str = ""
+    max_response_bytes: int = 64 * 1024 * 1024
     pipelines: Pipelines | None = None
 
     def open_pipelines(self) -> Pipelines:

@@ -1,8 +1,8 @@
 """Where a picture comes from, as an XMP packet.
 
-Every encoded face says that a model made it, by IPTC's digital source type for synthetic media
-(https://cv.iptc.org/newscodes/digitalsourcetype/), and in our own
-namespace which model, seed and index.
+Every encoded face says that a model made it, or edited it, by IPTC's digital source type
+(https://cv.iptc.org/newscodes/digitalsourcetype/), and in our own namespace which model, seed,
+index and expression.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ _HEAD = (
     f' xmlns:facegen="{NAMESPACE}"'
     ' xmp:CreatorTool="facegen"'
     " Iptc4xmpExt:DigitalSourceType="
-    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"'
 )
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_MADE, _EDITED = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 _TAIL = '/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 
 
@@ -37,22 +38,33 @@ class Origin:
         version: Its version.
         seed: The seed, if the face was drawn from a prior.
         index: The face's index under the seed.
+        expression: The expression drawn, if the family has several.
+        strength: How much of it was given to the faces of a photo.
+        edited: Whether the model changed a photo, rather than made the whole picture.
     """
 
     family: str
     version: str
     seed: int | None = None
     index: int | None = None
+    expression: str = ""
+    strength: float | None = None
+    edited: bool = False
 
 
 def xmp_packet(origin: Origin) -> bytes:
-    """Write the XMP packet of a synthetic picture (ISO 16684-1), UTF-8."""
+    """Write the XMP packet of a synthetic or edited picture (ISO 16684-1), UTF-8."""
+    head = _head(origin.family, origin.version, origin.edited)
     seed = "" if origin.seed is None else f' facegen:seed="{origin.seed}"'
     index = "" if origin.index is None else f' facegen:index="{origin.index}"'
-    return f"{_head(origin.family, origin.version)}{seed}{index}{_TAIL}".encode()
+    expression = origin.expression and f" facegen:expression={quoteattr(origin.expression)}"
+    strength = "" if origin.strength is None else f' facegen:strength="{origin.strength:g}"'
+    return f"{head}{seed}{index}{expression}{strength}{_TAIL}".encode()
 
 
 @lru_cache(maxsize=64)
-def _head(family: str, version: str) -> str:
+def _head(family: str, version: str, edited: bool) -> str:
     """Write what is the same for all faces of a family."""
-    return f"{_HEAD} facegen:family={quoteattr(family)} facegen:version={quoteattr(version)}"
+    source = f'"{_SOURCE_TYPES}{_EDITED if edited else _MADE}"'
+    names = f"facegen:family={quoteattr(family)} facegen:version={quoteattr(version)}"
+    return f"{_HEAD}{source} {names}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facegen.serving.call_context import CallContext
 from facegen.serving.errors import CallCancelledError
+from facegen.serving.imaging.budget import PixelBudget
 from facegen.serving.imaging.coding import RAW, WEBP, PictureFormat, encode_pictures
 from facegen.serving.imaging.cropping import CropSquare
 from facegen.serving.imaging.detection import DetectedFace, FaceDetector
@@ -57,6 +58,7 @@ class ImagingPool:
         self._large = threading.Semaphore(threads)
         self._limits = limits
         self._detector = FaceDetector()
+        self._photos = PixelBudget(limits.max_request_pixels)
 
     def read(
         self,
@@ -122,16 +124,20 @@ class ImagingPool:
             files = self._run([partial(encode, part) for part in parts])
         return [file for some in files for file in some]
 
-    def read_photos(
+    @contextmanager
+    def photos(
         self, uploads: Sequence[Upload], *, context: CallContext | None = None
-    ) -> list[NDArray[np.uint8]]:
-        """Give whole pictures, upright; see `photo_of`.
+    ) -> Iterator[list[NDArray[np.uint8]]]:
+        """Give whole pictures, upright, to hold for a while; see `photo_of`.
+
+        The calls that hold some have no more pixels together than one request may have. Others
+        wait.
 
         Args:
             uploads: The pictures of one request, at least one.
             context: Whose call it is.
 
-        Returns:
+        Yields:
             (H, W, C) of each.
 
         Raises:
@@ -139,9 +145,11 @@ class ImagingPool:
                 Never right.
             CallCancelledError: The caller went away.
         """
+        context = context or CallContext()
         pictures = open_pictures(uploads, self._limits)
         counts = [picture.pixel_count for picture in pictures]
-        return self.each(photo_of, pictures, pixel_counts=counts, context=context)
+        with self._photos.hold(sum(counts), context):
+            yield self.each(photo_of, pictures, pixel_counts=counts, context=context)
 
     def find_faces(
         self, photos: Sequence[NDArray[np.uint8]], *, context: CallContext | None = None
