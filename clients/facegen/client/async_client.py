@@ -19,7 +19,9 @@ from facegen.client.types import (
     Decoded,
     Encoding,
     Endpoint,
+    ExpressionTarget,
     Face,
+    FaceFinding,
     Generated,
     HealthStatus,
     ImageSource,
@@ -28,6 +30,8 @@ from facegen.client.types import (
     Latent,
     Model,
     Reconstructed,
+    Transferred,
+    TransferView,
 )
 from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
@@ -114,6 +118,7 @@ class AsyncClient:
         first_index: int = 0,
         temperature: float | None = None,
         prior: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_latents: bool = False,
@@ -127,6 +132,7 @@ class AsyncClient:
             first_index=first_index,
             temperature=temperature,
             prior=prior,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_latents=include_latents,
@@ -143,6 +149,7 @@ class AsyncClient:
         first_index: int = 0,
         temperature: float | None = None,
         prior: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_latents: bool = False,
@@ -159,6 +166,7 @@ class AsyncClient:
             first_index=first_index,
             temperature=temperature,
             prior=prior,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_latents=include_latents,
@@ -175,6 +183,7 @@ class AsyncClient:
         family: str = "",
         version: str = "",
         crop: Crop | None = None,
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_inputs: bool = False,
@@ -186,6 +195,7 @@ class AsyncClient:
             family=family,
             version=version,
             crop=crop,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_inputs=include_inputs,
@@ -212,12 +222,18 @@ class AsyncClient:
         *,
         family: str = "",
         version: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
     ) -> Decoded:
         """Draw the pictures of latents; see `Client.decode`."""
         request = convert.decode_request(
-            latents, family=family, version=version, mime_type=mime_type, quality=quality
+            latents,
+            family=family,
+            version=version,
+            expression=expression,
+            mime_type=mime_type,
+            quality=quality,
         )
         return convert.decoded(await self._call(self._faces.Decode, request))
 
@@ -231,6 +247,7 @@ class AsyncClient:
         family: str = "",
         version: str = "",
         crop: Crop | None = None,
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
     ) -> Interpolated:
@@ -244,10 +261,40 @@ class AsyncClient:
             family=family,
             version=version,
             crop=crop,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
         )
         return convert.interpolated(await self._call(self._faces.Interpolate, request))
+
+    async def transfer(
+        self,
+        images: Iterable[ImageSource],
+        targets: Iterable[ExpressionTarget | str] = (),
+        *,
+        family: str = "",
+        version: str = "",
+        finding: FaceFinding = "detect",
+        max_faces: int | None = None,
+        view: TransferView = "photo",
+        mime_type: str = "image/png",
+        quality: int | None = None,
+    ) -> Transferred:
+        """Give the faces of photos other expressions; see `Client.transfer`."""
+        request = await asyncio.to_thread(
+            convert.transfer_request,
+            images,
+            targets,
+            family=family,
+            version=version,
+            finding=finding,
+            max_faces=max_faces,
+            view=view,
+            mime_type=mime_type,
+            quality=quality,
+        )
+        response = await self._call(self._faces.Transfer, request)
+        return convert.transferred(response, view=view)
 
     async def models(self) -> tuple[Model, ...]:
         """List the families that are served, by name."""

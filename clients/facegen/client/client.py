@@ -19,7 +19,9 @@ from facegen.client.types import (
     Decoded,
     Encoding,
     Endpoint,
+    ExpressionTarget,
     Face,
+    FaceFinding,
     Generated,
     HealthStatus,
     ImageSource,
@@ -28,6 +30,8 @@ from facegen.client.types import (
     Latent,
     Model,
     Reconstructed,
+    Transferred,
+    TransferView,
 )
 from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
@@ -119,6 +123,7 @@ class Client:
         first_index: int = 0,
         temperature: float | None = None,
         prior: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_latents: bool = False,
@@ -134,6 +139,7 @@ class Client:
             first_index: The index of the first face under the seed.
             temperature: Standard deviation of the noise, 0 to 10; None: 1.
             prior: The name of one of the family's priors; empty: its default.
+            expression: The expression to draw, of a family that has some; empty: its first.
             mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
             include_latents: Whether each face brings its latent.
@@ -146,6 +152,7 @@ class Client:
             first_index=first_index,
             temperature=temperature,
             prior=prior,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_latents=include_latents,
@@ -162,6 +169,7 @@ class Client:
         first_index: int = 0,
         temperature: float | None = None,
         prior: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_latents: bool = False,
@@ -179,6 +187,7 @@ class Client:
             first_index=first_index,
             temperature=temperature,
             prior=prior,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_latents=include_latents,
@@ -195,6 +204,7 @@ class Client:
         family: str = "",
         version: str = "",
         crop: Crop | None = None,
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
         include_inputs: bool = False,
@@ -206,6 +216,7 @@ class Client:
             family: The family to use; empty: the server's default.
             version: Its version; empty: the newest.
             crop: Which square of each picture the model sees; None: the central one.
+            expression: The expression to draw, of a family that has some; empty: its first.
             mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
             include_inputs: Whether the model's view of each picture is given too.
@@ -215,6 +226,7 @@ class Client:
             family=family,
             version=version,
             crop=crop,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
             include_inputs=include_inputs,
@@ -239,6 +251,7 @@ class Client:
         *,
         family: str = "",
         version: str = "",
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
     ) -> Decoded:
@@ -248,11 +261,17 @@ class Client:
             latents: 1 to the server's limit, all of one family and version.
             family: The family to use; empty: that of the first latent.
             version: Its version; empty: that of the first latent.
+            expression: The expression to draw, of a family that has some; empty: its first.
             mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
         """
         request = convert.decode_request(
-            latents, family=family, version=version, mime_type=mime_type, quality=quality
+            latents,
+            family=family,
+            version=version,
+            expression=expression,
+            mime_type=mime_type,
+            quality=quality,
         )
         return convert.decoded(self._call(self._faces.Decode, request))
 
@@ -266,6 +285,7 @@ class Client:
         family: str = "",
         version: str = "",
         crop: Crop | None = None,
+        expression: str = "",
         mime_type: str = "image/png",
         quality: int | None = None,
     ) -> Interpolated:
@@ -279,6 +299,7 @@ class Client:
             family: The family to use; empty: the server's default.
             version: Its version; empty: the newest.
             crop: Which square of a picture the model sees; None: the central one.
+            expression: The expression to draw, of a family that has some; empty: its first.
             mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
         """
@@ -290,10 +311,59 @@ class Client:
             family=family,
             version=version,
             crop=crop,
+            expression=expression,
             mime_type=mime_type,
             quality=quality,
         )
         return convert.interpolated(self._call(self._faces.Interpolate, request))
+
+    def transfer(
+        self,
+        images: Iterable[ImageSource],
+        targets: Iterable[ExpressionTarget | str] = (),
+        *,
+        family: str = "",
+        version: str = "",
+        finding: FaceFinding = "detect",
+        max_faces: int | None = None,
+        view: TransferView = "photo",
+        mime_type: str = "image/png",
+        quality: int | None = None,
+    ) -> Transferred:
+        """Give the faces of photos other expressions; all else in them stays.
+
+        Args:
+            images: Photos as encoded bytes, paths or `Image` values, 1 to the server's limit.
+            targets: The expressions wanted, those given by name alone at strength 1; empty: each
+                of the family's `expressions`.
+            family: The family to use; empty: the server's default if it has expressions, else the
+                first by name that has.
+            version: Its version; empty: the newest.
+            finding: `detect`, or `cropped`: a photo's central square frames one face.
+            max_faces: The most faces in a photo, 1 to 32; None: 8. One with more is refused.
+            view: `photo`, `crop` (each face alone, aligned, grey and at the model's size) or
+                `sheet` (one labelled picture of a photo's faces with every target).
+            mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
+            quality: Of JPEG and WebP, 1 to 100; None: 90.
+
+        Raises:
+            InvalidRequestError: Among others, a photo shows no face, one too small, or too many:
+                `field` says which photo (`images[2]`), `reason` is `NO_FACE`, `FACE_TOO_SMALL` or
+                `TOO_MANY_FACES`. No photo of the call is then answered.
+            FailedPreconditionError: The family has no expressions.
+        """
+        request = convert.transfer_request(
+            images,
+            targets,
+            family=family,
+            version=version,
+            finding=finding,
+            max_faces=max_faces,
+            view=view,
+            mime_type=mime_type,
+            quality=quality,
+        )
+        return convert.transferred(self._call(self._faces.Transfer, request), view=view)
 
     def models(self) -> tuple[Model, ...]:
         """List the families that are served, by name."""

@@ -13,7 +13,10 @@ from facegen.client.types import (
     Decoded,
     Encoding,
     Endpoint,
+    ExpressionTarget,
     Face,
+    FaceFinding,
+    FoundFace,
     Generated,
     HealthStatus,
     Image,
@@ -22,8 +25,13 @@ from facegen.client.types import (
     Interpolation,
     Latent,
     Model,
+    Point,
     Reconstructed,
     SquareCrop,
+    Transferred,
+    TransferredImage,
+    TransferredPhoto,
+    TransferView,
 )
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
 
@@ -42,12 +50,23 @@ __all__ = [
     "model",
     "reconstruct_request",
     "reconstructed",
+    "transfer_request",
+    "transferred",
 ]
 
 _UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
 _INTERPOLATIONS = {
     "linear": face_service_pb2.INTERPOLATION_LINEAR,
     "spherical": face_service_pb2.INTERPOLATION_SPHERICAL,
+}
+_FINDINGS = {
+    "detect": face_service_pb2.FACE_FINDING_DETECT,
+    "cropped": face_service_pb2.FACE_FINDING_CROPPED,
+}
+_VIEWS = {
+    "photo": face_service_pb2.TRANSFER_VIEW_PHOTO,
+    "crop": face_service_pb2.TRANSFER_VIEW_CROP,
+    "sheet": face_service_pb2.TRANSFER_VIEW_SHEET,
 }
 _KINDS = {
     model_service_pb2.MODEL_KIND_AUTOENCODER: "autoencoder",
@@ -71,6 +90,7 @@ class GenerateArguments(TypedDict):
     first_index: int
     temperature: float | None
     prior: str
+    expression: str
     mime_type: str
     quality: int | None
     include_latents: bool
@@ -102,6 +122,7 @@ def reconstruct_request(
     family: str,
     version: str,
     crop: Crop | None,
+    expression: str,
     mime_type: str,
     quality: int | None,
     include_inputs: bool,
@@ -112,6 +133,7 @@ def reconstruct_request(
         version=version,
         images=[_image_message(image) for image in images],
         crop=_crop_message(crop),
+        expression=expression,
         format=_format(mime_type, quality),
         include_inputs=include_inputs,
     )
@@ -130,13 +152,20 @@ def encode_request(
 
 
 def decode_request(
-    latents: Iterable[Latent], *, family: str, version: str, mime_type: str, quality: int | None
+    latents: Iterable[Latent],
+    *,
+    family: str,
+    version: str,
+    expression: str,
+    mime_type: str,
+    quality: int | None,
 ) -> face_service_pb2.DecodeRequest:
     """Build the request of `decode`."""
     return face_service_pb2.DecodeRequest(
         family=family,
         version=version,
         latents=[_latent_message(latent) for latent in latents],
+        expression=expression,
         format=_format(mime_type, quality),
     )
 
@@ -150,6 +179,7 @@ def interpolate_request(
     family: str,
     version: str,
     crop: Crop | None,
+    expression: str,
     mime_type: str,
     quality: int | None,
 ) -> face_service_pb2.InterpolateRequest:
@@ -162,6 +192,32 @@ def interpolate_request(
         count=_unsigned("count", count, most=_UINT32_MAX),
         interpolation=_INTERPOLATIONS[interpolation],
         crop=_crop_message(crop),
+        expression=expression,
+        format=_format(mime_type, quality),
+    )
+
+
+def transfer_request(
+    images: Iterable[ImageSource],
+    targets: Iterable[ExpressionTarget | str],
+    *,
+    family: str,
+    version: str,
+    finding: FaceFinding,
+    max_faces: int | None,
+    view: TransferView,
+    mime_type: str,
+    quality: int | None,
+) -> face_service_pb2.TransferRequest:
+    """Build the request of `transfer`, reading the photos given by path."""
+    return face_service_pb2.TransferRequest(
+        family=family,
+        version=version,
+        images=[_image_message(image) for image in images],
+        targets=[_target_message(target) for target in targets],
+        finding=_FINDINGS[finding],
+        max_faces=None if max_faces is None else _unsigned("max_faces", max_faces, most=32),
+        view=_VIEWS[view],
         format=_format(mime_type, quality),
     )
 
@@ -229,6 +285,21 @@ def interpolated(response: face_service_pb2.InterpolateResponse) -> Interpolated
     )
 
 
+def transferred(response: face_service_pb2.TransferResponse, *, view: TransferView) -> Transferred:
+    """Read the response to `transfer`; `view` is what was asked for."""
+    return Transferred(
+        photos=tuple(
+            TransferredPhoto(
+                images=tuple(_transferred_image(image, view) for image in photo.images),
+                faces=tuple(map(_found_face, photo.faces)),
+            )
+            for photo in response.photos
+        ),
+        family=response.family,
+        version=response.version,
+    )
+
+
 def model(message: model_service_pb2.Model) -> Model:
     """Read the description of a family."""
     return Model(
@@ -244,6 +315,8 @@ def model(message: model_service_pb2.Model) -> Model:
         data_license=message.data_license,
         metrics=dict(message.metrics),
         graphs=tuple(message.graphs),
+        expressions=tuple(message.expressions),
+        experimental_expressions=tuple(message.experimental_expressions),
     )
 
 
@@ -261,6 +334,7 @@ def _generate_fields(**arguments: Unpack[GenerateArguments]) -> dict[str, Any]:
         "first_index": _unsigned("first_index", arguments["first_index"], most=_UINT64_MAX),
         "temperature": arguments["temperature"],
         "prior": arguments["prior"],
+        "expression": arguments["expression"],
         "format": _format(arguments["mime_type"], arguments["quality"]),
         "include_latents": arguments["include_latents"],
     }
@@ -328,3 +402,32 @@ def _image(message: image_pb2.Image) -> Image:
 
 def _latent(message: latent_pb2.Latent) -> Latent:
     return Latent(family=message.family, version=message.version, values=tuple(message.values))
+
+
+def _target_message(target: ExpressionTarget | str) -> face_service_pb2.ExpressionTarget:
+    if isinstance(target, str):
+        return face_service_pb2.ExpressionTarget(expression=target)
+    return face_service_pb2.ExpressionTarget(expression=target.expression, strength=target.strength)
+
+
+def _transferred_image(
+    message: face_service_pb2.TransferredImage, view: TransferView
+) -> TransferredImage:
+    return TransferredImage(
+        expression=message.expression,
+        # A float32 on the way: six decimals of it are those that were sent.
+        strength=round(message.strength, 6),
+        face_index=message.face_index if view == "crop" else None,
+        image=_image(message.image),
+    )
+
+
+def _found_face(message: face_service_pb2.FoundFace) -> FoundFace:
+    return FoundFace(
+        left_px=message.left_px,
+        top_px=message.top_px,
+        right_px=message.right_px,
+        bottom_px=message.bottom_px,
+        points=tuple(Point(point.x_px, point.y_px) for point in message.points),
+        score=message.score,
+    )

@@ -16,7 +16,10 @@ __all__ = [
     "Decoded",
     "Encoding",
     "Endpoint",
+    "ExpressionTarget",
     "Face",
+    "FaceFinding",
+    "FoundFace",
     "Generated",
     "HealthStatus",
     "Image",
@@ -25,8 +28,13 @@ __all__ = [
     "Interpolation",
     "Latent",
     "Model",
+    "Point",
     "Reconstructed",
     "SquareCrop",
+    "TransferView",
+    "Transferred",
+    "TransferredImage",
+    "TransferredPhoto",
 ]
 
 RAW_PIXELS = "application/octet-stream"
@@ -157,6 +165,90 @@ class Interpolated:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpressionTarget:
+    """An expression to give to faces.
+
+    Attributes:
+        expression: One of the family's `expressions` or `experimental_expressions`.
+        strength: How much of it, 0 to 1.5: 0 gives the photo's pixels back, 1 what the model was
+            trained for.
+    """
+
+    expression: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point in a photo, in pixels after EXIF orientation; the first pixel's centre is at 0.5."""
+
+    x_px: float
+    y_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A face found in a photo, in pixels after EXIF orientation.
+
+    Attributes:
+        left_px: The left edge of its box; like the others, it may lie outside the photo.
+        top_px: The top edge.
+        right_px: The right edge.
+        bottom_px: The bottom edge.
+        points: The outer and the inner corner of the eye at the picture's right, the same of the
+            eye at its left, and the foot of the nose.
+        score: The detector's, above 0, higher is surer; 0 where no detector looked.
+    """
+
+    left_px: float
+    top_px: float
+    right_px: float
+    bottom_px: float
+    points: tuple[Point, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferredImage:
+    """One picture made of a photo.
+
+    Attributes:
+        expression: The expression given; empty on a sheet.
+        strength: Its strength; 0 on a sheet.
+        face_index: The face shown, an index into the photo's `faces`; None where all are.
+        image: The picture.
+    """
+
+    expression: str
+    strength: float
+    face_index: int | None
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class TransferredPhoto:
+    """What became of one photo.
+
+    Attributes:
+        images: One for each target; of view `crop` one for each face and target, all targets of
+            the first face first; of view `sheet` one.
+        faces: The faces found, the surest first.
+    """
+
+    images: tuple[TransferredImage, ...]
+    faces: tuple[FoundFace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The answer to `transfer`: one of `photos` for each sent, in its order, and what drew them."""
+
+    photos: tuple[TransferredPhoto, ...]
+    family: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A family that is served.
 
@@ -173,6 +265,9 @@ class Model:
         data_license: The terms of that data.
         metrics: Measured qualities by name; the model card gives their protocol.
         graphs: The names of its graphs in the model repository.
+        expressions: The expressions that it gives to faces, the first the default of drawing;
+            empty for other kinds.
+        experimental_expressions: Those of poor quality: given when named, never by default.
     """
 
     family: str
@@ -187,6 +282,8 @@ class Model:
     data_license: str
     metrics: Mapping[str, float]
     graphs: tuple[str, ...]
+    expressions: tuple[str, ...]
+    experimental_expressions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +321,7 @@ ImageSource = bytes | str | os.PathLike[str] | Image
 """A picture's encoded bytes, the path of its file, or an `Image` (which may be raw pixels)."""
 Endpoint = bytes | str | os.PathLike[str] | Image | Latent
 Interpolation = Literal["linear", "spherical"]
+FaceFinding = Literal["detect", "cropped"]
+"""A detector of frontal faces looks for them, or a photo's central square frames one face."""
+TransferView = Literal["photo", "crop", "sheet"]
+"""The whole photo; its faces alone, aligned, grey and small; or one labelled sheet of all."""

@@ -13,6 +13,7 @@ import typer
 from facegen.client.commands.connection import Connection, calls_a_server
 from facegen.client.commands.options import (
     FILE_FORMATS,
+    ExpressionOption,
     FamilyOption,
     FormatOption,
     JsonOption,
@@ -67,6 +68,7 @@ def generate(
     prior: Annotated[
         str, typer.Option(help="The prior to draw from.", show_default="the family's first")
     ] = "",
+    expression: ExpressionOption = "",
     family: FamilyOption = "",
     version: VersionOption = "",
     file_format: FormatOption = "png",
@@ -92,6 +94,7 @@ def generate(
         "first_index": first_index,
         "temperature": temperature,
         "prior": prior,
+        "expression": expression,
     }
     files: list[Path] = []
     with connection.client(timeout_s=timeout_s) as client:

@@ -10,6 +10,7 @@ from facegen.client.commands.options import (
     FILE_FORMATS,
     CenterFractionOption,
     DatasetCropOption,
+    ExpressionOption,
     FamilyOption,
     FormatOption,
     JsonOption,
@@ -61,6 +62,7 @@ def interpolate(
     square: SquareOption = None,
     center_fraction: CenterFractionOption = None,
     dataset_crop: DatasetCropOption = False,
+    expression: ExpressionOption = "",
     family: FamilyOption = "",
     version: VersionOption = "",
     file_format: FormatOption = "png",
@@ -80,6 +82,7 @@ def interpolate(
         "family": family,
         "version": version,
         "crop": crop_from(square, center_fraction, dataset_crop),
+        "expression": expression,
     }
     files: list[Path] = []
     with connection.client(timeout_s=timeout_s) as client:

@@ -44,9 +44,12 @@ def _table(models: "Sequence[Model]") -> "Table":
     from rich import box
     from rich.table import Table
 
+    expressive = any(map(_expressions, models))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in ("family", "version", "kind", "image", "latent", "priors", "data"):
         table.add_column(name, justify="right" if name == "latent" else "left")
+    if expressive:
+        table.add_column("expressions")
     for model in models:
         table.add_row(
             f"[bold]{model.family}[/]",
@@ -56,6 +59,7 @@ def _table(models: "Sequence[Model]") -> "Table":
             str(model.latent_size),
             ", ".join(model.priors),
             model.dataset,
+            *([_expressions(model)] if expressive else []),
         )
     return table
 
@@ -73,12 +77,14 @@ def _card(model: "Model") -> "Table":
         "image": _image_size(model),
         "latent": f"{model.latent_size} values",
         "priors": ", ".join(model.priors),
+        "expressions": _expressions(model),
         "data": model.dataset,
         "data licence": model.data_license,
         "graphs": ", ".join(model.graphs),
     }
     for name, fact in facts.items():
-        table.add_row(name, fact)
+        if fact or name != "expressions":
+            table.add_row(name, fact)
     for name, value in sorted(model.metrics.items()):
         table.add_row(name, f"{value:g}")
     return table
@@ -87,3 +93,12 @@ def _card(model: "Model") -> "Table":
 def _image_size(model: "Model") -> str:
     color = {1: "grey", 3: "RGB"}.get(model.channel_count, f"{model.channel_count} channels")
     return f"{model.width_px} x {model.height_px} {color}"
+
+
+def _expressions(model: "Model") -> str:
+    experimental = ", ".join(model.experimental_expressions)
+    places = (
+        ", ".join(model.expressions),
+        experimental and f"[dim]experimental: {experimental}[/]",
+    )
+    return "; ".join(filter(None, places))

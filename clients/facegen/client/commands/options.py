@@ -12,6 +12,7 @@ __all__ = [
     "FILE_FORMATS",
     "CenterFractionOption",
     "DatasetCropOption",
+    "ExpressionOption",
     "FamilyOption",
     "FormatOption",
     "JsonOption",
@@ -45,6 +46,15 @@ FamilyOption = Annotated[
 ]
 VersionOption = Annotated[
     str, typer.Option("--version", help="The family's version.", show_default="the newest")
+]
+ExpressionOption = Annotated[
+    str,
+    typer.Option(
+        "--expression",
+        metavar="NAME",
+        help="The expression to draw, of a family that has some.",
+        show_default="the family's first",
+    ),
 ]
 FormatOption = Annotated[
     Literal["png", "jpeg", "webp"], typer.Option("--format", help="The format of the files.")

@@ -43,10 +43,17 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def print_json(result: Any) -> None:
-    """Print a result for machines: dataclasses as objects, paths as strings."""
-    json.dump(result, sys.stdout, default=_plain, indent=2)
+def print_json(result: Any, *, indent: int | None = 2) -> None:
+    """Print a result for machines: dataclasses as objects, paths as strings.
+
+    Args:
+        result: What to print.
+        indent: Spaces a level; None: all on one line, which a reader gets at once.
+    """
+    json.dump(result, sys.stdout, default=_plain, indent=indent)
     sys.stdout.write("\n")
+    if indent is None:
+        sys.stdout.flush()
 
 
 def _plain(value: Any) -> Any:
@@ -67,7 +74,7 @@ def make_folder(path: Path) -> None:
         raise FileError(path, problem=f"cannot make the folder: {error.strerror}") from error
 
 
-def print_error(error: ClientError, progress: Progress, *, subject: str = "") -> None:
+def print_error(error: ClientError | str, progress: Progress, *, subject: str = "") -> None:
     """Report an error that is not the end of the command, above its progress bar."""
     message = f" {subject}: {error}" if subject else f" {error}"
     progress.console.print(Text.assemble(("error:", "bold red"), message), soft_wrap=True)
@@ -102,7 +109,10 @@ class _SpeedColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {self._unit}/s" if speed else "", style="progress.data.speed")
+        decimals = 0 if not speed or speed >= 10 else 1
+        return Text(
+            f"{speed:.{decimals}f} {self._unit}/s" if speed else "", style="progress.data.speed"
+        )
 
 
 def progress_bar(unit: str) -> Progress:
