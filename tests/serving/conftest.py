@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -200,3 +200,43 @@ def _serve(repository: Path, *flags: str) -> ServerProcess:
         [command, "serve", *defaults, *flags], stderr=subprocess.PIPE, text=True
     )
     return ServerProcess(process)
+
+
+StartHand = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def start_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartHand]:
+    """Serve families of graphs written by hand, with settings; gives the address.
+
+    `batching` says how the models of the expression family batch.
+    """
+    from facegen.serving.config import ServerConfig
+    from facegen.serving.server import Server
+    from tests.serving.family_graphs import write_expression_family, write_plain_family
+
+    with ExitStack() as stack:
+
+        def start(*, batching: str = "", **settings: Any) -> str:
+            repository = tmp_path_factory.mktemp("hand")
+            write_plain_family(write_expression_family(repository, batching=batching))
+            config = {
+                "engine": f"onnx:{repository}",
+                "address": "127.0.0.1:0",
+                "threads": 2,
+                "max_batch_rows": 16,
+                **settings,
+            }
+            server = Server(ServerConfig.model_validate(config))
+            stack.enter_context(closing(server))
+            server.listen()
+            server.load()
+            return server.address
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def hand_address(start_hand: StartHand) -> str:
+    """The address of a server of the families written by hand, that all tests share."""
+    return start_hand()
