@@ -47,7 +47,7 @@ DECODERS: Mapping[str, Drawn] = {
 EXPERIMENTAL = ("fear",)
 
 _Port = tuple[str, int, Sequence[int]]
-_TYPES = {TensorProto.UINT8: "TYPE_UINT8", TensorProto.FLOAT: "TYPE_FP32"}
+_TYPES = {int(TensorProto.UINT8): "TYPE_UINT8", int(TensorProto.FLOAT): "TYPE_FP32"}
 _LATENT: _Port = ("latent", TensorProto.FLOAT, [LATENT_SIZE])
 _IMAGE: _Port = ("image", TensorProto.UINT8, [SIZE_PX, SIZE_PX, 1])
 _FEATURES: _Port = ("features", TensorProto.FLOAT, [FEATURES, 12, 12])
@@ -220,7 +220,7 @@ def _write(
         [helper.make_tensor_value_info(key, kind, ["rows", *shape]) for key, kind, shape in some]
         for some in ports
     ]
-    made = helper.make_graph(graph.nodes, "hand", *values, graph.constants)
+    made = helper.make_graph(graph.nodes, "hand", values[0], values[1], graph.constants)
     opsets = [helper.make_opsetid("", 20)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=9).SerializeToString()
     said = {

@@ -218,8 +218,10 @@ def test_a_family_tells_its_expressions_and_others_have_none(hand_address: str) 
 def test_generate_draws_the_expression_asked_for_and_neutral_by_default(
     faces: FaceServiceStub,
 ) -> None:
-    def levels(**wanted: str) -> list[float]:
-        request = pb.GenerateRequest(count=2, seed=3, temperature=0, format=_RAW, **wanted)
+    def levels(family: str = "", expression: str = "") -> list[float]:
+        request = pb.GenerateRequest(
+            family=family, expression=expression, count=2, seed=3, temperature=0, format=_RAW
+        )
         return _levels([face.image for face in faces.Generate(request).faces])
 
     assert levels(family=EXPRESSION_FAMILY) == [60, 60]
@@ -319,9 +321,9 @@ def test_an_expression_that_is_not_there_is_refused(
         call(faces, PLAIN_FAMILY, "happiness")
 
     assert unknown.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    details = rpc_status.from_call(unknown.value).details
+    status = rpc_status.from_call(unknown.value)  # type: ignore[arg-type]  # it is the call
     bad = error_details_pb2.BadRequest()
-    assert any(detail.Unpack(bad) for detail in details)
+    assert any(detail.Unpack(bad) for detail in status.details)
     assert bad.field_violations[0].field == "expression"
     assert all(name in bad.field_violations[0].description for name in DECODERS)
     assert plain.value.code() == grpc.StatusCode.FAILED_PRECONDITION

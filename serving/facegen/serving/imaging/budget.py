@@ -24,6 +24,11 @@ class PixelBudget:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
+    @property
+    def waiting_count(self) -> int:
+        """How many calls wait for room."""
+        return len(self._waiting)
+
     @contextmanager
     def hold(self, pixels: int, context: CallContext) -> Iterator[None]:
         """Hold some pixels, once there is room for them.
