@@ -38,27 +38,31 @@ def free_address() -> Callable[[], str]:
     return find
 
 
+@contextmanager
+def run_server(repository: Path, address: str, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a real `facegen serve`; it does not outlive the block."""
+    flags = ["--engine", f"onnx:{repository}", "--address", address, "--threads", "1"]
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", MAIN, "serve", *flags],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="session")
 def serve(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """Run a real `facegen serve` at an address; it does not outlive the block."""
 
-    @contextmanager
-    def run(address: str) -> Iterator[subprocess.Popen[bytes]]:
-        log_path = tmp_path_factory.mktemp("server") / "log"
-        flags = ["--engine", f"onnx:{tiny_repository}", "--address", address, "--threads", "1"]
-        with (
-            log_path.open("wb") as log,
-            subprocess.Popen(
-                [sys.executable, "-c", MAIN, "serve", *flags],
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            ) as process,
-        ):
-            try:
-                yield process
-            finally:
-                process.kill()
+    def run(address: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return run_server(tiny_repository, address, tmp_path_factory.mktemp("server") / "log")
 
     return run
 
@@ -73,6 +77,23 @@ def server_address(serve: Serve, free_address: Callable[[], str]) -> Iterator[st
         yield address
         process.terminate()
         assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture(scope="session")
+def expression_server(
+    free_address: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a real server of a family of expressions, and of one that has none."""
+    from tests.serving.family_graphs import write_expression_family, write_plain_family
+
+    repository = tmp_path_factory.mktemp("expressions")
+    write_expression_family(repository)
+    write_plain_family(repository)
+    address = free_address()
+    with run_server(repository, address, tmp_path_factory.mktemp("server") / "log"):
+        with Client(address, timeout_s=60) as client:
+            client.wait_until_serving()
+        yield address
 
 
 @pytest.fixture

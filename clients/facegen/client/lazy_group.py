@@ -59,12 +59,16 @@ class LazyGroup(TyperGroup):
     def _load(self, name: str) -> Any:
         app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
         try:
-            app.command(name)(self._entry_points[name].load())
+            loaded = self._entry_points[name].load()
         except ModuleNotFoundError as error:
             missing = self._missing_extra(name, error)
             if missing:
                 raise missing from error
             raise
+        if isinstance(loaded, typer.Typer):
+            app = loaded  # it has subcommands
+        else:
+            app.command(name)(loaded)
         command = typer.main.get_command(app)
         if not self._entry_points[name].extras:
             # Services are set up by variables; for people they would fill half of the help.
@@ -93,7 +97,10 @@ def _hide_automatic_variables(parameters: Iterable[Any]) -> None:
 
 
 def _summary(point: EntryPoint) -> str:
-    """Read the first line of a function's docstring without importing its module."""
+    """Read the first line of a command's docstring without importing its module.
+
+    A command with subcommands is a `typer.Typer`, and has the docstring of its callback.
+    """
     path, spec = None, None
     parts = point.module.split(".")
     for depth in range(1, len(parts) + 1):
@@ -104,6 +111,9 @@ def _summary(point: EntryPoint) -> str:
     if spec is None or not isinstance(spec.loader, InspectLoader):
         return ""
     for node in ast.parse(spec.loader.get_source(point.module) or "").body:
-        if isinstance(node, ast.FunctionDef) and node.name == point.attr:
+        if isinstance(node, ast.FunctionDef) and (
+            node.name == point.attr
+            or f"{point.attr}.callback()" in map(ast.unparse, node.decorator_list)
+        ):
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""

@@ -38,18 +38,17 @@ def models(
         console().print(_card(found[0]))
     else:
         console().print(_table(found))
+        for model in filter(_expressions, found):
+            console().print(f"[bold]{model.family}[/] gives {_expressions(model)}")
 
 
 def _table(models: "Sequence[Model]") -> "Table":
     from rich import box
     from rich.table import Table
 
-    expressive = any(map(_expressions, models))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in ("family", "version", "kind", "image", "latent", "priors", "data"):
         table.add_column(name, justify="right" if name == "latent" else "left")
-    if expressive:
-        table.add_column("expressions")
     for model in models:
         table.add_row(
             f"[bold]{model.family}[/]",
@@ -59,7 +58,6 @@ def _table(models: "Sequence[Model]") -> "Table":
             str(model.latent_size),
             ", ".join(model.priors),
             model.dataset,
-            *([_expressions(model)] if expressive else []),
         )
     return table
 

@@ -30,6 +30,8 @@ from facegen.client.types import (
 __all__ = ["Outcome", "Transfer"]
 
 _SHEET = "expressions"
+# The pictures of a large photo are together too large for one message.
+_TOO_MUCH = "RESPONSE_SIZE"
 # A request's words for what the command calls otherwise.
 _OPTIONS = {"FACE_FINDING_CROPPED": "--cropped", "max_faces": "--max-faces"}
 
@@ -155,10 +157,9 @@ class Transfer:
 
         try:
             return ask(targets)
-        except ResourceExhaustedError as error:
-            if self.view != "photo" or error.retry_after_s is not None or len(targets) < 2:
+        except InvalidRequestError as error:
+            if error.reason != _TOO_MUCH or self.view != "photo" or len(targets) < 2:
                 raise
-        # The pictures of a large photo are together too large for one message.
         answers = [ask([target]) for target in targets]
         images = [image for answer in answers for image in answer.photos[0].images]
         photo = TransferredPhoto(tuple(images), answers[0].photos[0].faces)
