@@ -57,7 +57,8 @@ class ServerConfig(BaseModel):
     max_picture_pixels: int = Field(default=50_000_000, ge=1)
     """The most pixels of an uploaded picture, checked before it is decoded."""
     max_request_pixels: int = Field(default=200_000_000, ge=1)
-    """The most pixels of all pictures of one request."""
+    """The most pixels of all pictures of one request, and of the photos that all calls of Transfer
+    hold at a time; others wait."""
     max_queue_rows: int = Field(default=2048, ge=1)
     """The most rows that wait for one model; more get RESOURCE_EXHAUSTED."""
     max_client_calls: int = Field(default=0, ge=0)
