@@ -1,5 +1,7 @@
 """The critic of expression training: is this patch of a real face with this expression?"""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,20 +10,33 @@ from torch.nn.utils.parametrizations import spectral_norm
 __all__ = ["ExpressionCritic", "jitter"]
 
 _WIDTHS = (32, 64, 128)
+_HEAD_WIDTH = 64
 
 
 class ExpressionCritic(nn.Module):
-    """A patch critic with spectral normalisation and one map of scores per expression.
+    """Critics of patches, of what guides see of a picture, and of its pixels.
 
-    Only the map of a picture's own expression is trained on it: Liu et al. (2019),
-    https://arxiv.org/abs/1905.01723, section 3.2. A score sees 38 of 48 pixels.
+    The guides' frozen features make a critic that learns in hundreds of steps what takes one of
+    pixels tens of thousands: Sauer et al. (2021), https://arxiv.org/abs/2111.01007. Every critic
+    has spectral normalisation and a map of scores per expression, and only the map of a picture's
+    own expression is trained on it: Liu et al. (2019), https://arxiv.org/abs/1905.01723, section
+    3.2.
 
     Args:
         expression_count: Maps.
+        feature_widths: Channels of the guides' features, in their order.
     """
 
-    def __init__(self, expression_count: int) -> None:
+    def __init__(self, expression_count: int, feature_widths: Sequence[int]) -> None:
         super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(width, _HEAD_WIDTH, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(_HEAD_WIDTH, expression_count, 3, padding=1)),
+            )
+            for width in feature_widths
+        )
         stages: list[nn.Module] = []
         channels = 1
         for width in _WIDTHS:
@@ -29,12 +44,23 @@ class ExpressionCritic(nn.Module):
             stages += [spectral_norm(convolution), nn.LeakyReLU(0.2)]
             channels = width
         stages.append(spectral_norm(nn.Conv2d(channels, expression_count, 3, padding=1)))
-        self.stages = nn.Sequential(*stages)
+        self.pixels = nn.Sequential(*stages)
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Score patches of (B, 1, H, W) for labels (B,): (B, 6, 6), higher is more real."""
-        maps: Tensor = self.stages(2 * x - 1)
-        return maps.gather(1, labels[:, None, None, None].expand(-1, 1, *maps.shape[2:]))[:, 0]
+    def forward(self, x: Tensor, features: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, ...]:
+        """Score patches for expressions; higher is more real.
+
+        Args:
+            x: (B, 1, H, W) in [0, 1].
+            features: Of the same pictures, perhaps varied, (B, C, h, w) each.
+            labels: (B,).
+
+        Returns:
+            (B, h, w) for every critic, that of the pixels last.
+        """
+        maps = [head(some) for head, some in zip(self.heads, features, strict=True)]
+        maps.append(self.pixels(2 * x - 1))
+        rows = torch.arange(len(labels), device=labels.device)
+        return tuple(scores[rows, labels] for scores in maps)
 
 
 def jitter(x: Tensor, random: torch.Generator) -> Tensor:

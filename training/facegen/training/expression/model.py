@@ -53,7 +53,7 @@ class ExpressionConfig(BaseModel):
     """Channels of the spatial features that the decoders see beside the latent."""
     expressions: tuple[str, ...] = EXPRESSIONS
     """The decoders' names."""
-    flow_limit: float = Field(default=0.1, gt=0, le=0.5)
+    flow_limit: float = Field(default=0.06, gt=0, le=0.5)
     """The farthest that a pixel may come from, as a fraction of the side."""
 
 
@@ -170,8 +170,11 @@ class ExpressionDecoder(nn.Module):
         self.trunk = nn.Sequential(_up(high, middle), nn.SiLU(), _up(middle, low), nn.SiLU())
         self.merge = nn.Sequential(_same(low + config.feature_channels, low), nn.SiLU())
         self.residual = nn.Sequential(_Residual(low), _Residual(low))
+        first = config.widths[0]
         self.content = nn.Sequential(
-            _up(low, config.widths[0]), nn.SiLU(), _up(config.widths[0], 1, gain=0.2)
+            *(_up(low, first), nn.SiLU()),
+            *(_up(first, first // 2), nn.SiLU()),
+            _same(first // 2, 1, gain=0.2),
         )
         self.motion = nn.Sequential(_same(low, low // 2), nn.SiLU(), _same(low // 2, 3, gain=0.1))
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """The Lightning module of expression training: model, critic, guides and one optimiser."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -34,14 +35,10 @@ class ExpressionModule(LightningModule):
         super().__init__()
         self.config = config
         self.model = ExpressionModel(config.model)
-        self.critic = ExpressionCritic(len(config.model.expressions))
         # In a tuple they are no submodules: not trained, averaged or saved.
         self.guides = tuple(guide.eval().requires_grad_(requires_grad=False) for guide in guides)
-
-    def on_fit_start(self) -> None:
-        """Move the guides to the model's device."""
-        for guide in self.guides:
-            guide.to(self.device)
+        widths = [width for guide in self.guides for width in guide.feature_widths()]
+        self.critic = ExpressionCritic(len(config.model.expressions), widths)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """One step's loss, of `images` (K · n, 48, 48, 1) uint8 in equal runs, one an expression.
@@ -101,9 +98,12 @@ class ExpressionModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over model and critic, its schedule stepped once an optimiser step."""
         recipe = self.config.optimizer
-        critic = {"params": self.critic.parameters(), "lr": recipe.critic_learning_rate}
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.model.parameters())},
+            {"params": list(self.critic.parameters()), "lr": recipe.critic_learning_rate},
+        ]
         optimizer = torch.optim.AdamW(
-            [{"params": self.model.parameters()}, critic],
+            groups,
             lr=recipe.learning_rate,
             betas=_BETAS,
             weight_decay=recipe.weight_decay,
@@ -121,4 +121,5 @@ def shade(x: Tensor, random: torch.Generator) -> Tensor:
     count, device = len(x), x.device
     mirrored, contrast, shift = torch.rand(3, count, 1, 1, 1, generator=random, device=device)
     x = torch.where(mirrored < 0.5, x.flip(3), x)
-    return ((x - 0.5) * (0.85 + 0.3 * contrast) + 0.42 + 0.16 * shift).clamp(0, 1)
+    shaded: Tensor = ((x - 0.5) * (0.85 + 0.3 * contrast) + 0.42 + 0.16 * shift).clamp(0, 1)
+    return shaded

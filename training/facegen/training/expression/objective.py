@@ -31,19 +31,19 @@ class ExpressionLossConfig(BaseModel):
     """Of 1 − SSIM of the content on the own expression, for every value of an image."""
     own: float = Field(default=1.0, ge=0)
     """Of the change that a face's own decoder makes, mean absolute."""
-    guidance: float = Field(default=1.5, ge=0)
+    guidance: float = Field(default=0.3, ge=0)
     """Of the guides' cross-entropy on varied copies of the edited faces."""
-    guidance_margin: float = Field(default=0.2, ge=0)
+    guidance_margin: float = Field(default=0.5, ge=0)
     """Cross-entropy in nats at which an edit is convincing enough."""
-    adversarial: float = Field(default=0.2, ge=0)
+    adversarial: float = Field(default=0.7, ge=0)
     """Of the critic's judgement."""
-    low_pass: float = Field(default=0.4, ge=0)
+    low_pass: float = Field(default=0.5, ge=0)
     """Of the change that is left after reduction to 8 x 8, mean absolute."""
-    mask: float = Field(default=0.5, ge=0)
+    mask: float = Field(default=1.0, ge=0)
     """Of the mask's mean above its limit."""
     mask_limit: float = Field(default=0.3, ge=0, le=1)
     """How much of the face a mask may cover for nothing."""
-    flow_variation: float = Field(default=0.6, ge=0)
+    flow_variation: float = Field(default=3.0, ge=0)
     """Of the flow's mean absolute difference between neighbours, a fraction of the side."""
     latent: float = Field(default=0.0, ge=0)
     """Of the squared distance of the edited face's latent to the face's."""
@@ -106,10 +106,10 @@ class EditLosses(NamedTuple):
     Attributes:
         total: Weighted.
         guidance: Mean cross-entropy of the guides.
-        judged: Mean score by the critic, negated.
+        judged: Mean score by the critics of features and of pixels, added and negated.
         mask: Mean of the masks.
         flow: Mean length of the flow, in pixels.
-        critic: The critic's hinge loss.
+        critic: The critics' mean hinge loss.
     """
 
     total: Tensor
@@ -176,12 +176,17 @@ def edit_losses(
     x = batch.x[batch.sources]
     edit = model.decode_runs(*(part[batch.sources] for part in encoding))
     y = apply_edit(x, edit)
+    looks = [guide.look(vary(y, random)) for guide in guides]
     entropies = [
-        functional.cross_entropy(guide(vary(y, random)), batch.labels, reduction="none")
-        for guide in guides
+        functional.cross_entropy(look.logits, batch.labels, reduction="none") for look in looks
     ]
     entropy = torch.stack(entropies).mean(0)
-    critic_loss, judged = _adversarial(critic, batch, y, random)
+    with torch.no_grad():
+        real = [some for guide in guides for some in guide.look(vary(batch.x, random)).features]
+    fake = [some for look in looks for some in look.features]
+    critic_loss, judged = _adversarial(
+        critic, (jitter(batch.x, random), real), (jitter(y, random), fake), batch.labels
+    )
     low_pass = functional.avg_pool2d(y - x, y.shape[-1] // 8).abs().mean()
     covered = edit.mask.mean(dim=(1, 2, 3))
     total = (
@@ -204,16 +209,25 @@ def _variation(edit: Edit) -> Tensor:
 
 
 def _adversarial(
-    critic: ExpressionCritic, batch: Batch, y: Tensor, random: torch.Generator
+    critic: ExpressionCritic,
+    real: tuple[Tensor, Sequence[Tensor]],
+    fake: tuple[Tensor, Sequence[Tensor]],
+    labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Hinge losses of critic and edits, for one backward pass: neither reaches the other.
 
-    Lim & Ye (2017), https://arxiv.org/abs/1705.02894.
+    Lim & Ye (2017), https://arxiv.org/abs/1705.02894. The critics of features weigh together as
+    much as that of the pixels.
     """
-    seen = jitter(y, random)
-    both = torch.cat([jitter(batch.x, random), seen.detach()])
-    real, fake = critic(both, batch.labels.repeat(2)).chunk(2)
-    critic_loss = functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+    seen, features = fake
+    both = [torch.cat([a, b.detach()]) for a, b in zip(real[1], features, strict=True)]
+    scores = critic(torch.cat([real[0], seen.detach()]), both, labels.repeat(2))
+    critic_loss = torch.stack(
+        [
+            functional.relu(1 - good).mean() + functional.relu(1 + bad).mean()
+            for good, bad in (some.chunk(2) for some in scores)
+        ]
+    ).mean()
     frozen = {name: value.detach() for name, value in critic.named_parameters()}
-    judged: Tensor = functional_call(critic, frozen, (seen, batch.labels))
-    return critic_loss, -judged.mean()
+    *heads, pixels = functional_call(critic, frozen, (seen, features, labels))
+    return critic_loss, -torch.stack([some.mean() for some in heads]).mean() - pixels.mean()
