@@ -1,7 +1,7 @@
 """Finds faces in photos: histograms of oriented gradients, Dalal & Triggs (2005), as dlib has them.
 
 dlib carries its detector in its library, so that nothing is downloaded. It sees faces of 80 pixels
-and more, tilted by up to about 15 degrees.
+and more, tilted by up to about 40 degrees.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,6 @@ __all__ = ["DetectedFace", "FaceDetector", "square_around"]
 # Time goes with the pixels looked at. Faces of 80 pixels are found, a twelfth of the longer side.
 _FIRST_LOOK_PIXELS = 960 * 720
 _SECOND_LOOK_PIXELS = 4 * _FIRST_LOOK_PIXELS
-_TILTED_LOOK_PIXELS = 640 * 480
 # Small pictures are enlarged. Past this, hair and collars turned into faces before more were found.
 _FIRST_ENLARGEMENT, _SECOND_ENLARGEMENT = 2.0, 4.0
 _SMALLEST_SIDE_PX = 60
@@ -27,8 +26,11 @@ _SMALLEST_SIDE_PX = 60
 _SMALL_FACE = 1 / 8
 _SURE_SCORE, _LEAST_SCORE = 0.15, 0.0
 # Turned pictures give more boxes without a face.
-_LEAST_TILTED_SCORE = 0.15
-_TILTS_DEGREES = (-60.0, -30.0, 30.0, 60.0)
+_LEAST_TURNED_SCORE = 0.15
+_TURNS_DEGREES = (-60.0, 60.0)
+# dlib's detector is five: of faces upright, half in profile left and right, and tilted to either
+# side, which answer alone from about 12 to 40 degrees.
+_TILTS_DEGREES = (0.0, 0.0, 0.0, -20.0, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class FaceDetector:
             faces = _apart([*faces, *closer])
         if not faces:
             faces = _apart(
-                face for tilt in _TILTS_DEGREES for face in self._look_tilted(photo, tilt)
+                face for degrees in _TURNS_DEGREES for face in self._look_turned(photo, degrees)
             )
         sure = [face for face in faces if face.score >= _SURE_SCORE]
         return sure or faces[:1]
@@ -119,69 +121,63 @@ class FaceDetector:
         across, down = width / size_px[0], height / size_px[1]
         return [
             DetectedFace(
-                left_px=left * across,
-                top_px=top * down,
-                right_px=right * across,
-                bottom_px=bottom * down,
+                left_px=box.left() * across,
+                top_px=box.top() * down,
+                # dlib's right and bottom are those of the last pixels.
+                right_px=(box.right() + 1) * across,
+                bottom_px=(box.bottom() + 1) * down,
                 score=score,
+                rotation_degrees=_TILTS_DEGREES[which],
             )
-            for left, top, right, bottom, score in self._boxes(copy.astype(np.uint8, copy=False))
+            for box, score, which in self._run(copy.astype(np.uint8, copy=False))
         ]
 
-    def _look_tilted(self, photo: NDArray[np.uint8], degrees: float) -> Iterator[DetectedFace]:
+    def _look_turned(self, photo: NDArray[np.uint8], degrees: float) -> Iterator[DetectedFace]:
         """Find faces that are tilted clockwise by about some angle."""
         turned, to_photo = _turn_back(photo, degrees)
-        for face in self._look(turned, _TILTED_LOOK_PIXELS, enlargement=_FIRST_ENLARGEMENT):
-            if face.score >= _LEAST_TILTED_SCORE:
+        for face in self._look(turned, _FIRST_LOOK_PIXELS, enlargement=_FIRST_ENLARGEMENT):
+            if face.score >= _LEAST_TURNED_SCORE:
                 x, y = (float(place) for place in to_photo @ (*face.center_px, 1))
                 half = float(np.hypot(*to_photo[:, 0])) * face.side_px / 2
-                yield DetectedFace(x - half, y - half, x + half, y + half, face.score, degrees)
+                tilt = degrees + face.rotation_degrees
+                yield DetectedFace(x - half, y - half, x + half, y + half, face.score, tilt)
 
-    def _boxes(self, picture: NDArray[np.uint8]) -> list[tuple[float, float, float, float, float]]:
-        """Run a detector that no other thread uses; left, top, right, bottom and score of boxes."""
+    def _run(self, picture: NDArray[np.uint8]) -> Iterator[tuple[dlib.rectangle, float, int]]:
+        """Run a detector that no other thread uses; boxes, scores and which of the five it was."""
         try:
             detector = self._idle.pop()
         except IndexError:
             detector = dlib.get_frontal_face_detector()
-        boxes, scores, _ = detector.run(picture, 0, _LEAST_SCORE)
+        found = detector.run(picture, 0, _LEAST_SCORE)
         self._idle.append(detector)
-        # dlib's right and bottom are those of the last pixels.
-        return [
-            (box.left(), box.top(), box.right() + 1, box.bottom() + 1, score)
-            for box, score in zip(boxes, scores, strict=True)
-        ]
+        return zip(*found, strict=True)
 
 
 def _turn_back(
     photo: NDArray[np.uint8], degrees: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Turn a photo counterclockwise, and reduce it to what is looked at of a turned one.
+    """Turn a photo counterclockwise, and reduce it to what is looked at.
 
     Returns:
         The turned photo, and the matrix (2, 3) from its pixels to the photo's.
     """
-    height, width = photo.shape
-    scale = min(1.0, (_TILTED_LOOK_PIXELS / photo.size) ** 0.5)
-    small = cv2.resize(
-        photo,
-        (max(1, round(scale * width)), max(1, round(scale * height))),
-        interpolation=cv2.INTER_AREA,
-    )
-    to_photo = np.array([[width / small.shape[1]], [height / small.shape[0]]])
-    middle = np.array([small.shape[1], small.shape[0]]) / 2
     turn = square_at((0, 0), 1, rotation_degrees=degrees)[:, :2]
-    size = np.ceil(2 * np.abs(turn) @ middle).astype(int)
-    matrix = np.column_stack([turn, middle - turn @ (size / 2)])
+    whole = np.array(photo.shape[::-1])
+    scale = min(1.0, (_FIRST_LOOK_PIXELS / np.prod(np.abs(turn) @ whole)) ** 0.5)
+    reduced = np.maximum(1, np.rint(scale * whole)).astype(int)
+    small = cv2.resize(photo, reduced.tolist(), interpolation=cv2.INTER_AREA)
+    size = np.ceil(np.abs(turn) @ reduced).astype(int)
+    matrix = np.column_stack([turn, reduced / 2 - turn @ (size / 2)])
     # OpenCV's coordinates are those of pixel centres.
     centers = np.column_stack([turn, matrix @ (0.5, 0.5, 1) - 0.5])
     turned = cv2.warpAffine(
         small,
         centers,
-        (int(size[0]), int(size[1])),
+        size.tolist(),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return turned.astype(np.uint8, copy=False), to_photo * matrix
+    return turned.astype(np.uint8, copy=False), (whole / reduced)[:, None] * matrix
 
 
 def _apart(faces: Iterable[DetectedFace]) -> list[DetectedFace]:
