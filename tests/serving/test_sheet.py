@@ -23,7 +23,8 @@ def _place(sheet: NDArray[np.uint8], colour: tuple[int, int, int]) -> tuple[slic
 def _ink(sheet: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where captions are written: dark grey is in no picture of these tests."""
     low, high = sheet.min(-1).astype(int), sheet.max(-1).astype(int)
-    return np.logical_and(high < 140, high - low < 10)
+    dark: NDArray[np.bool_] = (high < 140) & (high - low < 10)
+    return dark
 
 
 def test_pictures_lie_in_the_order_of_reading() -> None:
