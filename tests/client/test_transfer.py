@@ -1,6 +1,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
@@ -153,7 +154,7 @@ def test_families_tell_their_expressions(expressive: Client) -> None:
 
 
 def test_whatever_draws_draws_the_expression_asked_for(expressive: Client) -> None:
-    some = {"family": EXPRESSION_FAMILY, "mime_type": RAW_PIXELS}
+    some: dict[str, Any] = {"family": EXPRESSION_FAMILY, "mime_type": RAW_PIXELS}
 
     def drawn(expression: str) -> set[bytes]:
         asked = {**some, "expression": expression}

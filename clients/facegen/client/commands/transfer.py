@@ -1,5 +1,6 @@
 """`facegen transfer`: give the faces of photos other expressions."""
 
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,16 +175,17 @@ def _targets(expressions: list[str], strength: float) -> tuple["ExpressionTarget
     for expression in expressions:
         name, colon, own = expression.partition(":")
         try:
-            target = ExpressionTarget(name, float(own) if colon else strength)
+            wanted = float(own) if colon else strength
         except ValueError:
-            target = ExpressionTarget("")
-        if not name.replace("-", "_").isidentifier() or not 0 <= target.strength <= _MOST:
+            wanted = math.nan
+        # A name that is none would be none of a file either.
+        if not name.replace("-", "_").isidentifier() or not 0 <= wanted <= _MOST:
             raise typer.BadParameter(
                 f"{expression!r} is not NAME or NAME:STRENGTH with a strength of 0 to {_MOST},"
                 " for example happiness:0.8",
                 param_hint="--expression",
             )
-        targets.append(target)
+        targets.append(ExpressionTarget(name, wanted))
     return tuple(dict.fromkeys(targets))
 
 
