@@ -25,6 +25,7 @@ from facegen.training.expression.aligner_training import (
     draw_example,
     train_aligner,
     wide_square,
+    wide_squares,
 )
 from facegen.training.expression.alignment import TEMPLATE, square_to_picture
 
@@ -63,8 +64,7 @@ def _shade_at(picture: NDArray[np.uint8], point: Sequence[float]) -> float:
 
 @pytest.fixture(scope="module")
 def wide() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    pairs = [wide_square(*_face(index)) for index in range(192)]
-    return np.stack([square for square, _ in pairs]), np.stack([points for _, points in pairs])
+    return wide_squares(*zip(*(_face(index) for index in range(192)), strict=True))
 
 
 @pytest.fixture(scope="module")

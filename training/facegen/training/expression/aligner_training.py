@@ -1,7 +1,7 @@
 """Trains the aligner on squares cut around faces whose points a teacher has found."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,6 +28,7 @@ __all__ = [
     "draw_example",
     "train_aligner",
     "wide_square",
+    "wide_squares",
 ]
 
 WIDE_PX = 2 * SQUARE_PX
@@ -91,6 +92,25 @@ def wide_square(
     """
     matrix = box_square(box) @ np.array([[2, 0, -0.5], [0, 2, -0.5], [0, 0, 1]])
     return align(picture, matrix, size_px=WIDE_PX), _inside(matrix, points)
+
+
+def wide_squares(
+    pictures: Iterable[NDArray[np.uint8]],
+    boxes: Iterable[NDArray[np.floating]],
+    points: Iterable[NDArray[np.floating]],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Cut what training needs of many pictures, which may differ in size.
+
+    Args:
+        pictures: As `wide_square` takes them; at least one, read one after the other.
+        boxes: One a picture.
+        points: Likewise.
+
+    Returns:
+        What `train_aligner` takes: (N, 128, 128) uint8 and (N, 5, 2).
+    """
+    cut = [wide_square(*face) for face in zip(pictures, boxes, points, strict=True)]
+    return np.stack([square for square, _ in cut]), np.stack([inside for _, inside in cut])
 
 
 def draw_example(
