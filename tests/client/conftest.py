@@ -39,9 +39,11 @@ def free_address() -> Callable[[], str]:
 
 
 @contextmanager
-def run_server(repository: Path, address: str, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def run_server(
+    repository: Path, address: str, log_path: Path, *more_flags: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real `facegen serve`; it does not outlive the block."""
-    flags = ["--engine", f"onnx:{repository}", "--address", address, "--threads", "1"]
+    flags = ["--engine", f"onnx:{repository}", "--address", address, "--threads", "1", *more_flags]
     with (
         log_path.open("wb") as log,
         subprocess.Popen(
@@ -80,19 +82,34 @@ def server_address(serve: Serve, free_address: Callable[[], str]) -> Iterator[st
 
 
 @pytest.fixture(scope="session")
-def expression_server(
+def serve_expressions(
     free_address: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a real server of a family of expressions, and of one that has none."""
+) -> Callable[..., AbstractContextManager[str]]:
+    """Run a real server of a family of expressions, and of one that has none, with some flags."""
     from tests.serving.family_graphs import write_expression_family, write_plain_family
 
     repository = tmp_path_factory.mktemp("expressions")
     write_expression_family(repository)
     write_plain_family(repository)
-    address = free_address()
-    with run_server(repository, address, tmp_path_factory.mktemp("server") / "log"):
-        with Client(address, timeout_s=60) as client:
-            client.wait_until_serving()
+
+    @contextmanager
+    def run(*flags: str) -> Iterator[str]:
+        address = free_address()
+        log_path = tmp_path_factory.mktemp("server") / "log"
+        with run_server(repository, address, log_path, *flags):
+            with Client(address, timeout_s=60) as client:
+                client.wait_until_serving()
+            yield address
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def expression_server(
+    serve_expressions: Callable[..., AbstractContextManager[str]],
+) -> Iterator[str]:
+    """The address of such a server that is ready."""
+    with serve_expressions() as address:
         yield address
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image as PillowImage
 
+from facegen.client import Client, InvalidRequestError
 from tests.serving.family_graphs import EXPRESSION_FAMILY
 
 Run = Callable[..., Any]
@@ -177,6 +178,46 @@ def test_photo_larger_than_a_message_is_named(transfer: Run, tmp_path: Path) -> 
     assert done.stderr.startswith("error: huge.jpg: ")
     assert "--max-message-bytes" in done.stderr
     assert "1 photo in transferred/" in done.stdout
+
+
+def test_results_too_large_for_one_answer_come_one_by_one(
+    facegen: Run, serve_expressions: Callable[..., Any], album: Path, tmp_path: Path
+) -> None:
+    photo = album / "2024" / "b.PNG"
+    # Room for one of the results, each about as large as the photo, but not for two.
+    limit = str(photo.stat().st_size * 3 // 2)
+
+    with serve_expressions("--max-message-bytes", limit) as address:
+        with (
+            Client(address, timeout_s=120) as client,
+            pytest.raises(InvalidRequestError) as together,
+        ):
+            client.transfer([photo], ["happiness", "anger"])
+        done = facegen(
+            "transfer", photo, *HAPPY, "-e", "anger:0.5", "--server", address, "--timeout-s", "120"
+        )
+
+    assert together.value.reason == "RESPONSE_SIZE"
+    assert (done.code, done.stderr) == (0, "")
+    assert files_in(tmp_path / "transferred") == ["b-anger.PNG", "b-happiness.PNG"]
+
+
+def test_people_are_told_the_expressions_and_draw_with_one(
+    facegen: Run, expression_server: str, tmp_path: Path
+) -> None:
+    listed = facegen("models", "--server", expression_server).stdout
+    drawn = facegen(
+        "generate", "--expression", "happiness", "--count", "1", "--temperature", "0",
+        "--family", EXPRESSION_FAMILY, "--server", expression_server,
+    )  # fmt: skip
+
+    assert (
+        f"{EXPRESSION_FAMILY} gives neutral, happiness, surprise, sadness, anger;"
+        " experimental: fear\n"
+    ) in listed
+    assert drawn.code == 0, drawn.stderr
+    with PillowImage.open(tmp_path / "faces" / "00000000.png") as face:
+        assert face.getextrema() == (200, 200)
 
 
 def test_people_see_how_far_it_is(expression_server: str, tmp_path: Path) -> None:
