@@ -207,7 +207,8 @@ def adversarial(
 
 def _clip(change: Tensor, radius: float) -> Tensor:
     norm = change.flatten(1).norm(dim=1)[:, None, None, None]
-    return change * (radius / norm.clamp(min=radius))
+    clipped: Tensor = change * (radius / norm.clamp(min=radius))
+    return clipped
 
 
 def vary(x: Tensor, random: torch.Generator, *, cut_out: bool = True) -> Tensor:

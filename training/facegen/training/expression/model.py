@@ -176,9 +176,10 @@ class ExpressionDecoder(nn.Module):
             *(_up(first, first // 2), nn.SiLU()),
             _same(first // 2, 1, gain=0.2),
         )
-        self.motion = nn.Sequential(_same(low, low // 2), nn.SiLU(), _same(low // 2, 3, gain=0.1))
-        with torch.no_grad():
-            self.motion[-1].bias[2] = -1.0  # type: ignore[index]  # masks begin at a quarter
+        motion = _same(low // 2, 3, gain=0.1)
+        assert motion.bias is not None
+        nn.init.constant_(motion.bias[2:], -1.0)  # masks begin at a quarter
+        self.motion = nn.Sequential(_same(low, low // 2), nn.SiLU(), motion)
 
     def forward(self, z: Tensor, features: Tensor) -> Edit:
         """Decode latents (B, Z) with features (B, F, 12, 12) of the picture to edit, or zeros."""
