@@ -10,6 +10,7 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.serving.family_graphs import write_expression_family
 from tests.serving.properties.graphs import write_graphs
 
 # More examples, and other ones each time: FACEGEN_TEST_EXAMPLES=20 pytest tests/serving/properties
@@ -35,10 +36,11 @@ def examples(count: int) -> settings:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, tiny_repository: Path) -> Path:
-    """The tiny families and all graphs."""
+    """The tiny families, one of expressions, and all graphs."""
     folder = tmp_path_factory.mktemp("properties") / "models"
     shutil.copytree(tiny_repository, folder)
     write_graphs(folder)
+    write_expression_family(folder)
     shutil.copytree(folder / "affine", folder / SPARE)
     return folder
 

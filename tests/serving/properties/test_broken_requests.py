@@ -27,7 +27,8 @@ from tests.serving.properties.process import unharmed
 _TEXTS = (
     "", "1", "tiny-vae", "affine", "words", "x", "y", "left", "right", "both", "FP32", "BYTES",
     "INT64", "image/png", "application/octet-stream", "normal", "timeout", "priority",
-    "classification", "sequence_id", "shared_memory_region", "shared_memory_byte_size",
+    "hand-expressions", "happiness", "classification", "sequence_id", "shared_memory_region",
+    "shared_memory_byte_size",
     "binary_data", "trace_level", "log_verbose_level", "log_info", "TIMESTAMPS", "config",
     f"file:1/{SPARE}.onnx", "file:1/model.onnx", "facegen.v1.FaceService", "é\0\n{}\u2028",
     "9" * 400,
@@ -38,6 +39,13 @@ _SPARE_TEXTS = (*(text for text in _TEXTS if text not in ("affine", "words")), S
 _LATENT = latent_pb2.Latent(family="tiny-vae", values=[0.5] * 8)
 _IMAGE = image_pb2.Image(
     data=bytes(12), mime_type="application/octet-stream", height_px=2, width_px=2, channel_count=3
+)
+_PHOTO = image_pb2.Image(
+    data=bytes(range(256)) * 9 * 3,
+    mime_type="application/octet-stream",
+    height_px=48,
+    width_px=48,
+    channel_count=3,
 )
 _CONFIG = {
     "backend": "onnxruntime",
@@ -92,6 +100,17 @@ _RIGHT: dict[str, list[Any]] = {
         pb.InterpolateRequest(
             start=pb.Endpoint(latent=_LATENT), end=pb.Endpoint(image=_IMAGE), count=3
         )
+    ],
+    "Transfer": [
+        pb.TransferRequest(images=[_PHOTO], finding=pb.FACE_FINDING_CROPPED),
+        pb.TransferRequest(
+            family="hand-expressions",
+            images=[_PHOTO],
+            targets=[pb.ExpressionTarget(expression="happiness", strength=0.5)],
+            finding=pb.FACE_FINDING_CROPPED,
+            max_faces=3,
+            view=pb.TRANSFER_VIEW_SHEET,
+        ),
     ],
     "ListModels": [model_service_pb2.ListModelsRequest(page_size=1)],
     "GetModel": [model_service_pb2.GetModelRequest(family="tiny-vae")],
