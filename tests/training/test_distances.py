@@ -32,6 +32,19 @@ def test_frechet_distance_is_symmetric_when_features_are_correlated() -> None:
     assert frechet_distance(real, fake) == pytest.approx(frechet_distance(fake, real))
 
 
+def test_frechet_distance_of_fewer_pictures_than_features_is_that_of_their_covariances() -> None:
+    mixing = np.random.default_rng(1).standard_normal((40, 40))
+    real = np.random.default_rng(2).standard_normal((30, 40)) @ mixing
+    fake = np.random.default_rng(3).standard_normal((25, 40)) + 0.5
+
+    distance = frechet_distance(real, fake)
+
+    covariances = [np.cov(x, rowvar=False) for x in (real, fake)]
+    root = np.sqrt(np.clip(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0, None)).sum()
+    gap = real.mean(0) - fake.mean(0)
+    assert distance == pytest.approx(gap @ gap + sum(map(np.trace, covariances)) - 2 * root)
+
+
 def test_kernel_distance_is_about_zero_only_for_one_distribution() -> None:
     same = kernel_distance(gaussian(400), gaussian(400, seed=1))
     shifted = kernel_distance(gaussian(400), gaussian(400, mean=1.0, seed=1))

@@ -1,11 +1,13 @@
 """The commands `facegen train` and `facegen evaluate`."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 __all__ = ["evaluate", "train"]
 
@@ -64,20 +66,87 @@ def train(
     typer.echo(folder)
 
 
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+class _Evaluations(TyperGroup):
+    """Measures; a run folder alone, without a subcommand, is one of faces."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the subcommand in its place where it is left out."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["face", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluate = typer.Typer(
+    cls=_Evaluations, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
+)
+
+
+@evaluate.callback()
+def _evaluate() -> None:
+    """Measure a finished run on pictures it has not seen.
+
+    `facegen evaluate RUN` is short for `facegen evaluate face RUN`.
+    """
+
+
+@evaluate.command("face")
+def evaluate_face(
+    run: Annotated[Path, typer.Argument(help="A finished run folder of a VAE or autoencoder.")],
     data: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path("data"),
     count: Annotated[int, typer.Option(help="Pictures to measure with.", min=2)] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Measure a finished run and write metrics.json."""
-    import json
-
+    """Measure a VAE or autoencoder, and write metrics.json: reconstruction and generation."""
     from facegen.training.evaluation import evaluate_run
 
     metrics = evaluate_run(run, data, count=count)
+    _print_metrics(metrics, metrics, as_json=as_json)
+
+
+@evaluate.command("expression")
+def evaluate_expression(
+    run: Annotated[Path, typer.Argument(help="A finished run folder of an expression model.")],
+    judge: Annotated[
+        Path, typer.Option(help="A finished run of a classifier that did not guide its training.")
+    ] = Path("runs/fer-judge"),
+    data: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path("data"),
+    count: Annotated[int, typer.Option(help="Faces to edit.", min=10)] = 1000,
+    recognised_count: Annotated[
+        int, typer.Option(help="Those of them to recognise again: 0.1 s an edit.", min=5)
+    ] = 200,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where the page goes.", show_default="RUN/evaluation.html"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Measure an expression model: expressions reached, identity kept, realism, changed pixels.
+
+    Writes metrics.json, evaluation.json and a page with pictures. The page shows faces of the data
+    set: mind its terms before you pass it on.
+    """
+    import logging
+
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    from facegen.training.expression.evaluation import Protocol, headline
+    from facegen.training.expression.run_evaluation import evaluate_expression_run
+
+    handler = RichHandler(console=Console(stderr=True))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    protocol = Protocol(source_count=count, identity_count=recognised_count)
+    results = evaluate_expression_run(run, judge=judge, data=data, report=report, protocol=protocol)
+    _print_metrics(headline(results), results, as_json=as_json)
+
+
+def _print_metrics(
+    metrics: Mapping[str, float | str], everything: Mapping[str, Any], *, as_json: bool
+) -> None:
+    import json
+
     if as_json:
-        typer.echo(json.dumps(metrics))
+        typer.echo(json.dumps(everything))
         return
     from rich.console import Console
     from rich.table import Table

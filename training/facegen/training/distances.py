@@ -23,17 +23,18 @@ def frechet_distance(real: Features, fake: Features) -> float:
         The distance, at least 0 up to rounding.
     """
     mean_gap = real.mean(axis=0) - fake.mean(axis=0)
-    real_covariance = np.cov(real, rowvar=False)
-    fake_covariance = np.cov(fake, rowvar=False)
-    # The trace of the square root of a product is the sum of the roots of its eigenvalues.
-    eigenvalues = linalg.eigvals(real_covariance @ fake_covariance)
-    trace_root = np.sqrt(np.clip(eigenvalues.real, 0.0, None)).sum()
-    return float(
-        mean_gap @ mean_gap
-        + np.trace(real_covariance)
-        + np.trace(fake_covariance)
-        - 2.0 * trace_root
-    )
+    a = (real - real.mean(axis=0)) / np.sqrt(len(real) - 1)
+    b = (fake - fake.mean(axis=0)) / np.sqrt(len(fake) - 1)
+    if len(a) * len(b) < a.shape[1] ** 2:
+        # The covariances aᵀa and bᵀb have low rank, and their product's eigenvalues are the squares
+        # of the singular values of abᵀ.
+        trace_root = linalg.svdvals(a @ b.T).sum()
+    else:
+        # The trace of the square root of a product is the sum of the roots of its eigenvalues.
+        eigenvalues = linalg.eigvals((a.T @ a) @ (b.T @ b))
+        trace_root = np.sqrt(np.clip(eigenvalues.real, 0.0, None)).sum()
+    traces = np.square(a).sum() + np.square(b).sum()
+    return float(mean_gap @ mean_gap + traces - 2.0 * trace_root)
 
 
 def kernel_distance(real: Features, fake: Features) -> float:

@@ -18,7 +18,7 @@ from facegen.training.expression.heatmaps import draw_flow, draw_heat
 from facegen.training.expression.sheets import Cell, Sheet
 from facegen.training.expression.sources import Pixels
 
-__all__ = ["report_page", "write_report"]
+__all__ = ["report_page", "write_whole"]
 
 _DISTORTION_TITLES = {
     "jpeg_75": "JPEG 75",
@@ -27,11 +27,11 @@ _DISTORTION_TITLES = {
 }
 
 
-def write_report(path: Path, page: str) -> None:
-    """Write a page in one move, its folder too."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one move, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, "utf-8")
+    temporary.write_text(text, "utf-8")
     temporary.replace(path)
 
 
