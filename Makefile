@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DATA   ?= data
 FAMILIES := celeba-vae celeba-ae
+EXPRESSION_PRESETS := fer-guide-a fer-guide-b fer-judge fer-aligner fer-expressions
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -47,6 +48,9 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 		done; \
 		facegen evaluate runs/$$family-sharp --data $(DATA) || exit 1; \
 		facegen export runs/$$family-sharp --to models --family $$family --data $(DATA) || exit 1; \
+	done
+	for preset in $(EXPRESSION_PRESETS); do \
+		[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
 	done
 
 bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)

@@ -25,13 +25,21 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from facegen.training.prior import MixturePrior, fit_mixture
-    from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+    from facegen.training.recipes import (
+        AlignerRecipe,
+        AnyRecipe,
+        ClassifierRecipe,
+        ExpressionRecipe,
+        TrainConfig,
+    )
     from facegen.training.run import (
+        AlignerRun,
         AnyRun,
         ClassifierRun,
         ExpressionRun,
         Run,
         RunPaths,
+        load_aligner_run,
         load_any_run,
         load_classifier_run,
         load_expression_run,
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
     from facegen.training.trainer import train_run
 
 __all__ = [
+    "AlignerRecipe",
+    "AlignerRun",
     "AnyRecipe",
     "AnyRun",
     "Autoencoder",
@@ -63,6 +73,7 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "fit_mixture",
+    "load_aligner_run",
     "load_any_run",
     "load_classifier_run",
     "load_config",
@@ -93,13 +104,21 @@ _MODULES = {
         "TrainingError",
     ),
     "prior": ("MixturePrior", "fit_mixture"),
-    "recipes": ("AnyRecipe", "ClassifierRecipe", "ExpressionRecipe", "TrainConfig"),
+    "recipes": (
+        "AlignerRecipe",
+        "AnyRecipe",
+        "ClassifierRecipe",
+        "ExpressionRecipe",
+        "TrainConfig",
+    ),
     "run": (
+        "AlignerRun",
         "AnyRun",
         "ClassifierRun",
         "ExpressionRun",
         "Run",
         "RunPaths",
+        "load_aligner_run",
         "load_any_run",
         "load_classifier_run",
         "load_expression_run",

@@ -11,7 +11,13 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from facegen.training.errors import ConfigurationError
-from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+from facegen.training.recipes import (
+    AlignerRecipe,
+    AnyRecipe,
+    ClassifierRecipe,
+    ExpressionRecipe,
+    TrainConfig,
+)
 
 __all__ = ["config_to_toml", "load_config", "load_recipe", "preset_names", "read_toml"]
 
@@ -19,6 +25,7 @@ _RECIPES: Mapping[str, type[AnyRecipe]] = {
     "vae": TrainConfig,
     "autoencoder": TrainConfig,
     "classifier": ClassifierRecipe,
+    "aligner": AlignerRecipe,
     "expression": ExpressionRecipe,
 }
 _DEFAULT_KIND = "vae"

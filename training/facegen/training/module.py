@@ -1,6 +1,6 @@
 """The Lightning module: a model, its objective and its optimiser."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,7 +20,7 @@ from facegen.training.losses import (
 )
 from facegen.training.randomness import generator
 from facegen.training.recipes import LossConfig, TrainConfig
-from facegen.training.schedules import learning_rate_schedule
+from facegen.training.schedules import learning_rate_schedule, weight_groups
 
 __all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
 
@@ -125,12 +125,7 @@ class AutoencoderModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its schedule stepped once an optimiser step."""
         recipe = self.config.optimizer
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": plain, "weight_decay": 0.0},
-        ]
+        groups = weight_groups(self.model)
         if self.critic is not None:
             groups.append(
                 {

@@ -24,6 +24,8 @@ from facegen.training.batches import (
 from facegen.training.callbacks import Pictures, Transfers
 from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import ConfigurationError, RunError
+from facegen.training.expression.aligner_data import load_face_squares
+from facegen.training.expression.aligner_module import AlignerModule
 from facegen.training.expression.classifier_module import ClassifierModule
 from facegen.training.expression.data import (
     AlignedFaces,
@@ -36,7 +38,13 @@ from facegen.training.expression.module import ExpressionModule
 from facegen.training.latents import encode_pictures
 from facegen.training.module import AutoencoderModule
 from facegen.training.prior import MixturePrior, fit_mixture
-from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+from facegen.training.recipes import (
+    AlignerRecipe,
+    AnyRecipe,
+    ClassifierRecipe,
+    ExpressionRecipe,
+    TrainConfig,
+)
 from facegen.training.run import AnyRun, ClassifierRun, RunPaths, load_any_run, load_classifier_run
 
 __all__ = ["Plan", "plan_training"]
@@ -91,6 +99,8 @@ def plan_training(config: AnyRecipe, paths: RunPaths) -> Plan:
             return _plan_autoencoder(config, paths, start)
         case ClassifierRecipe():
             return _plan_classifier(config, start)
+        case AlignerRecipe():
+            return _plan_aligner(config, start)
         case ExpressionRecipe():
             return _plan_expression(config, paths, start)
 
@@ -161,6 +171,27 @@ def _plan_classifier(config: ClassifierRecipe, start: AnyRun | None) -> Plan:
         [],
         {"loss": "Cross-entropy, nats", "accuracy": "Accuracy on validation pictures"},
         _aligned_facts(aligned, train, validation) | _start_facts(start),
+    )
+
+
+def _plan_aligner(config: AlignerRecipe, start: AnyRun | None) -> Plan:
+    module = _seeded(config, lambda: AlignerModule(config))
+    _start(module.model, config, start)
+    train, validation = load_face_squares(config.data.readers, Path(config.data.root))
+    counts = {"train_pictures": len(train.squares), "validation_pictures": len(validation.squares)}
+    return Plan(
+        module,
+        module.model,
+        column_loader(
+            train._asdict(), BatchOrder(len(train.squares), config.batch_size, seed=config.seed)
+        ),
+        column_loader(
+            validation._asdict(),
+            BatchOrder(len(validation.squares), _VALIDATION_BATCH_SIZE, seed=None),
+        ),
+        [],
+        {"loss": "Loss, squares' sides", "distance": "Distance, squares' sides"},
+        counts | _start_facts(start),
     )
 
 

@@ -5,14 +5,18 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facegen.training.autoencoder import AutoencoderConfig
+from facegen.training.expression.aligner import AlignerConfig
 from facegen.training.expression.classifier import ClassifierConfig
 from facegen.training.expression.model import ExpressionConfig
 from facegen.training.expression.objective import ExpressionLossConfig
 
 __all__ = [
+    "AlignerDataConfig",
+    "AlignerRecipe",
     "AnyRecipe",
     "ClassifierRecipe",
     "DataConfig",
+    "ExamplesConfig",
     "ExpressionDataConfig",
     "ExpressionRecipe",
     "LossConfig",
@@ -197,5 +201,44 @@ class ExpressionRecipe(Recipe):
         return self
 
 
-AnyRecipe: TypeAlias = TrainConfig | ClassifierRecipe | ExpressionRecipe
+class AlignerDataConfig(_Frozen):
+    """Which faces an aligner learns from."""
+
+    readers: tuple[Literal["fer", "lfw", "celeba", "folder"], ...] = ("fer", "lfw", "celeba")
+    """The data sets; a detector has to find their faces."""
+    root: str = "data"
+    """The folder that holds them."""
+
+
+class ExamplesConfig(_Frozen):
+    """How squares are moved before an aligner sees them."""
+
+    shift: float = Field(default=0.12, ge=0, le=0.5)
+    """The farthest that a square is moved along an axis, as a fraction of its side."""
+    scale: tuple[float, float] = (0.75, 1.35)
+    """A square's smallest and largest side, as multiples of the side it should have."""
+    turn_degrees: tuple[float, float] = (30.0, 15.0)
+    """The farthest that squares of the first and of the second pass are turned."""
+
+
+class AlignerRecipe(Recipe):
+    """The recipe of an aligner."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Times that every face is seen."""
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the weights' moving average, reached gradually; 0 keeps the plain weights."""
+    data: AlignerDataConfig = AlignerDataConfig()
+    """Which faces."""
+    examples: ExamplesConfig = ExamplesConfig()
+    """How squares are moved."""
+    model: AlignerConfig = AlignerConfig()
+    """What the model is made of."""
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=2e-3, weight_decay=1e-2, schedule="one-cycle", warmup_steps=500
+    )
+    """AdamW and its schedule."""
+
+
+AnyRecipe: TypeAlias = TrainConfig | ClassifierRecipe | AlignerRecipe | ExpressionRecipe
 """A recipe of any kind; `model.kind` tells which."""

@@ -15,18 +15,27 @@ from facegen.training.autoencoder import Autoencoder
 from facegen.training.config import read_toml
 from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import RunError
+from facegen.training.expression.aligner import Aligner
 from facegen.training.expression.classifier import Classifier
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.prior import MixturePrior
-from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+from facegen.training.recipes import (
+    AlignerRecipe,
+    AnyRecipe,
+    ClassifierRecipe,
+    ExpressionRecipe,
+    TrainConfig,
+)
 
 __all__ = [
+    "AlignerRun",
     "AnyRun",
     "ClassifierRun",
     "ExpressionRun",
     "FinishedRun",
     "Run",
     "RunPaths",
+    "load_aligner_run",
     "load_any_run",
     "load_classifier_run",
     "load_expression_run",
@@ -155,6 +164,11 @@ class ClassifierRun(FinishedRun[ClassifierRecipe, Classifier]):
 
 
 @dataclass(frozen=True, slots=True)
+class AlignerRun(FinishedRun[AlignerRecipe, Aligner]):
+    """A finished training of an aligner."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExpressionRun(FinishedRun[ExpressionRecipe, ExpressionModel]):
     """A finished training of an expression model.
 
@@ -165,7 +179,7 @@ class ExpressionRun(FinishedRun[ExpressionRecipe, ExpressionModel]):
     prior: MixturePrior
 
 
-AnyRun: TypeAlias = Run | ClassifierRun | ExpressionRun
+AnyRun: TypeAlias = Run | ClassifierRun | AlignerRun | ExpressionRun
 """A finished run of any kind."""
 
 
@@ -177,6 +191,11 @@ def load_run(folder: Path | str) -> Run:
 def load_classifier_run(folder: Path | str) -> ClassifierRun:
     """Read a finished run of a classifier; errors as for `load_any_run`, and for another kind."""
     return _of_kind(load_any_run(folder), ClassifierRun, "a classifier")
+
+
+def load_aligner_run(folder: Path | str) -> AlignerRun:
+    """Read a finished run of an aligner; errors as for `load_any_run`, and for another kind."""
+    return _of_kind(load_any_run(folder), AlignerRun, "an aligner")
 
 
 def load_expression_run(folder: Path | str) -> ExpressionRun:
@@ -215,6 +234,9 @@ def load_any_run(folder: Path | str) -> AnyRun:
         case ClassifierRecipe():
             classifier = _with_weights(Classifier(config.model), paths)
             return ClassifierRun(paths, config, classifier, metrics, facts)
+        case AlignerRecipe():
+            aligner = _with_weights(Aligner(config.model), paths)
+            return AlignerRun(paths, config, aligner, metrics, facts)
         case ExpressionRecipe():
             model = _with_weights(ExpressionModel(config.model), paths)
             prior = MixturePrior.load(paths.prior)

@@ -1,13 +1,15 @@
-"""How the learning rate goes over a run, one step after the other."""
+"""What optimisers have in common: which weights decay, and how the learning rate goes."""
 
 import math
+from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from facegen.training.recipes import OptimizerConfig
 
-__all__ = ["learning_rate_schedule"]
+__all__ = ["learning_rate_schedule", "weight_groups"]
 
 
 def learning_rate_schedule(
@@ -41,3 +43,11 @@ def learning_rate_schedule(
         return 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)
+
+
+def weight_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """A model's parameters for AdamW: biases and normalisations do not decay."""
+    return [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -26,9 +26,16 @@ from facegen.training.callbacks import (
 from facegen.training.config import config_to_toml
 from facegen.training.errors import ConfigurationError
 from facegen.training.plan import Plan, plan_training
-from facegen.training.recipes import AnyRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+from facegen.training.recipes import (
+    AlignerRecipe,
+    AnyRecipe,
+    ClassifierRecipe,
+    ExpressionRecipe,
+    TrainConfig,
+)
 from facegen.training.resumption import checkpoint_to_resume
 from facegen.training.run import (
+    AlignerRun,
     AnyRun,
     ClassifierRun,
     ExpressionRun,
@@ -63,6 +70,10 @@ def train_run(
 def train_run(
     config: ExpressionRecipe, folder: Path, **options: Unpack[_Options]
 ) -> ExpressionRun: ...
+
+
+@overload
+def train_run(config: AlignerRecipe, folder: Path, **options: Unpack[_Options]) -> AlignerRun: ...
 
 
 @overload

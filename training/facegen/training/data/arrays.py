@@ -1,7 +1,7 @@
 """A data set as arrays a model can train on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,9 @@ class FaceArrays:
         return np.array(values, dtype=np.float64)
 
 
-def load_faces(reader: str, root: Path, *, size_px: int, channels: int) -> FaceArrays:
+def load_faces(
+    reader: str, root: Path, *, size_px: int, channels: int, crop: float | None = None
+) -> FaceArrays:
     """Read and decode a data set, from the cache where it can.
 
     Args:
@@ -48,6 +50,8 @@ def load_faces(reader: str, root: Path, *, size_px: int, channels: int) -> FaceA
         root: The data set's folder, or one that holds it.
         size_px: Side of the square pictures.
         channels: 3 for RGB, 1 for grey.
+        crop: The side of the central square to keep, as a fraction of the shorter side; None takes
+            the data set's own.
 
     Returns:
         The pictures of every split.
@@ -56,6 +60,8 @@ def load_faces(reader: str, root: Path, *, size_px: int, channels: int) -> FaceA
         DatasetError: Missing, broken, or nothing to train or to validate on.
     """
     dataset = read_dataset(reader, root)
+    if crop is not None:
+        dataset = replace(dataset, crop=crop)
     decoded = decode_dataset(dataset, size_px=size_px, channels=channels)
     splits = [dataset.pictures[i].split for i in decoded.kept]
     pixels: dict[Split, NDArray[np.uint8]] = {}

@@ -1,7 +1,5 @@
 """The Lightning module of classifiers: guides and the judge."""
 
-from typing import Any
-
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -13,7 +11,7 @@ from facegen.training.expression.classifier import Classifier, adversarial, vary
 from facegen.training.module import to_input
 from facegen.training.randomness import generator
 from facegen.training.recipes import ClassifierRecipe
-from facegen.training.schedules import learning_rate_schedule
+from facegen.training.schedules import learning_rate_schedule, weight_groups
 
 __all__ = ["ClassifierModule"]
 
@@ -72,12 +70,8 @@ class ClassifierModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its schedule stepped once an optimiser step."""
         recipe = self.config.optimizer
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.model.parameters() if p.ndim > 1]},
-            {"params": [p for p in self.model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
         optimizer = torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            weight_groups(self.model), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = learning_rate_schedule(optimizer, recipe, total_steps)

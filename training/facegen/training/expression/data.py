@@ -20,6 +20,7 @@ from facegen.training.recipes import ExpressionDataConfig
 
 __all__ = ["AlignedFaces", "AlignedSplit", "half_of", "load_aligned_faces"]
 
+_SPLITS: tuple[Split, Split] = ("train", "validation")
 _SIDE_PX = 48
 _SOURCE_PX = {"fer": 48, "folder": 192}
 _FLATTEST = 8.0
@@ -94,8 +95,8 @@ def load_aligned_faces(config: ExpressionDataConfig, expressions: Sequence[str])
         Every face of its training and validation splits, labelled or not.
 
     Raises:
-        DatasetError: Missing or broken, or an expression has no good training or no validation
-            face; right once the files are in place.
+        DatasetError: Missing or broken, or an expression has no good training face; right once the
+            files are in place.
         ConfigurationError: An expression that the data set does not know.
     """
     if config.reader == "fer" and (unknown := set(expressions) - set(FER_PLUS_NAMES[:8])):
@@ -107,12 +108,12 @@ def load_aligned_faces(config: ExpressionDataConfig, expressions: Sequence[str])
         config.reader, Path(config.root), size_px=_SOURCE_PX[config.reader], channels=1
     )
     points = load_points(faces)
-    splits = {}
-    for name in ("train", "validation"):
-        split = _align_split(faces, name, points[name], expressions, config.majority)
-        _check_labels(split, expressions, name, faces)
-        splits[name] = split
-    return AlignedFaces(splits["train"], splits["validation"], tuple(expressions), faces)
+    train, validation = (
+        _align_split(faces, split, points[split], expressions, config.majority) for split in _SPLITS
+    )
+    aligned = AlignedFaces(train, validation, tuple(expressions), faces)
+    _check_labels(aligned)
+    return aligned
 
 
 def half_of(name: str) -> str:
@@ -138,7 +139,7 @@ def _align_split(
     ]
     pictures = [faces.dataset.pictures[i] for i in faces.indices[split]]
     votes = np.array([_votes(picture, expressions) for picture in pictures], dtype=np.float64)
-    of_all, of_them = votes.max(1, initial=0, where=True), votes[:, : len(expressions)]
+    of_all, of_them = votes.max(1), votes[:, : len(expressions)]
     largest = votes.argmax(1)
     clear = (of_all > 0) & (of_all >= majority * votes.sum(1)) & (largest < len(expressions))
     aligned = AlignedSplit(
@@ -186,16 +187,17 @@ def _residual(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> floa
     return float(distances.mean() / np.hypot(*matrix[:, 0]))
 
 
-def _check_labels(
-    split: AlignedSplit, expressions: Sequence[str], name: Split, faces: FaceArrays
-) -> None:
-    usable = split.labels[split.good] if name == "train" else split.labels
-    for index, expression in enumerate(expressions):
-        if not (usable == index).any():
-            raise DatasetError(
-                faces.dataset.name,
-                looked_for=f"faces with {expression} in its {name} split",
-                where=faces.dataset.root,
-                remedy="FER2013 needs FER+'s fer2013new.csv; a folder needs a subfolder of "
-                "pictures named after each expression.",
-            )
+def _check_labels(aligned: AlignedFaces) -> None:
+    train, dataset = aligned.train, aligned.faces.dataset
+    usable = set(train.labels[train.good].tolist())
+    missing = [name for i, name in enumerate(aligned.expressions) if i not in usable]
+    if not missing and not (aligned.validation.labels >= 0).any():
+        missing = ["any expression"]
+    if missing:
+        raise DatasetError(
+            dataset.name,
+            looked_for=f"found and labelled faces with {', '.join(missing)}",
+            where=dataset.root,
+            remedy="FER2013 needs FER+'s fer2013new.csv; a folder needs a subfolder of pictures "
+            "named after each expression.",
+        )

@@ -2,9 +2,9 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from facegen.training.data.cache import cached_array
 from facegen.training.data.dataset import SPLITS, Split
 from facegen.training.errors import ConfigurationError
 
-__all__ = ["FOUND", "POINTS", "find_points", "load_points", "predictor_path"]
+__all__ = ["FOUND", "POINTS", "SEARCHED_PX", "find_points", "load_points", "predictor_path"]
 
 POINTS = np.dtype(
     [("score", np.float32), ("box", np.float32, (4,)), ("points", np.float32, (5, 2))]
@@ -36,19 +36,22 @@ _VERSION = 1
 _NOT_FOUND = -9.0
 _FRAME = (0.12, 0.2, 0.88, 0.96)
 """The box of a face that fills its frame, as FER2013's do, in the frame's sides."""
-_SEARCHED_PX = 192
-"""Pictures are enlarged to this: the detector finds nothing under 80 pixels."""
+SEARCHED_PX = 192
+"""The side of a picture filled by a face: the detector finds nothing under 80 pixels."""
 _LEAST_SCORE = -0.3
 _CHUNK = 100
 _POOLED_COUNT = 500
 """Fewer pictures are not worth the start of other processes."""
 
 
-def load_points(faces: FaceArrays) -> Mapping[Split, NDArray[Any]]:
+def load_points(
+    faces: FaceArrays, *, searched_px: int = SEARCHED_PX
+) -> Mapping[Split, NDArray[Any]]:
     """Find the points of a data set's faces, or read what was found before.
 
     Args:
         faces: Decoded, one face in the middle of each picture.
+        searched_px: As for `find_points`.
 
     Returns:
         A split's rows, each of type POINTS.
@@ -63,29 +66,36 @@ def load_points(faces: FaceArrays) -> Mapping[Split, NDArray[Any]]:
     def compute() -> NDArray[Any]:
         return find_points(
             np.concatenate([p.reshape(-1, *shape) for p in pixels]),
+            searched_px=searched_px,
             description=f"Finding points of {faces.dataset.name}",
         )
 
-    facts = (shape, _VERSION, dlib.__version__, path.stat().st_size)
+    facts: tuple[Any, ...] = (shape, _VERSION, dlib.__version__, path.stat().st_size)
+    if searched_px != SEARCHED_PX:
+        facts += (searched_px,)
     rows = cached_array(faces.dataset, "points", facts, compute=compute)
     ends = np.cumsum([len(p) for p in pixels])
     return dict(zip(SPLITS, np.split(rows, ends[:-1]), strict=True))
 
 
-def find_points(pictures: NDArray[np.uint8], *, description: str = "") -> NDArray[Any]:
+def find_points(
+    pictures: NDArray[np.uint8], *, searched_px: int = SEARCHED_PX, description: str = ""
+) -> NDArray[Any]:
     """Find the points of the face in the middle of each picture, in as many processes as CPUs.
 
     Args:
         pictures: (N, H, W, C) uint8, square.
+        searched_px: Smaller pictures are enlarged by the whole factor that brings them near this.
         description: Of the progress bar.
 
     Returns:
         (N,) of type POINTS. Where the detector finds no face, most of the frame is taken for one
         and the score is -9.
     """
+    find = partial(_find, searched_px=searched_px)
     chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
     found = track(
-        _in_processes(chunks) if len(pictures) >= _POOLED_COUNT else map(_find, chunks),
+        _in_processes(find, chunks) if len(pictures) >= _POOLED_COUNT else map(find, chunks),
         description=description,
         total=len(chunks),
         console=Console(stderr=True),
@@ -112,10 +122,12 @@ def predictor_path() -> Path:
     )
 
 
-def _in_processes(chunks: list[NDArray[np.uint8]]) -> Iterator[NDArray[Any]]:
+def _in_processes(
+    find: Callable[[NDArray[np.uint8]], NDArray[Any]], chunks: list[NDArray[np.uint8]]
+) -> Iterator[NDArray[Any]]:
     # Not forked: a copy of PyTorch's threads would hang.
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_find, chunks)
+        yield from pool.map(find, chunks)
 
 
 @cache
@@ -123,13 +135,15 @@ def _tools() -> tuple[Any, Any]:
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path()))
 
 
-def _find(pictures: NDArray[np.uint8]) -> NDArray[Any]:
-    return np.array([_find_one(picture) for picture in pictures], dtype=POINTS)
+def _find(pictures: NDArray[np.uint8], *, searched_px: int) -> NDArray[Any]:
+    return np.array([_find_one(picture, searched_px) for picture in pictures], dtype=POINTS)
 
 
-def _find_one(picture: NDArray[np.uint8]) -> tuple[float, list[float], list[tuple[float, float]]]:
+def _find_one(
+    picture: NDArray[np.uint8], searched_px: int
+) -> tuple[float, list[float], list[tuple[float, float]]]:
     detector, predictor = _tools()
-    scale = max(1, _SEARCHED_PX // len(picture))
+    scale = max(1, searched_px // len(picture))
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
     side = scale * image.width
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
