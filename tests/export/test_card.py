@@ -24,7 +24,7 @@ def card(preset: str, *overrides: str) -> str:
         protocol="",
         commit="c0ffee",
     )
-    run = Run(RunPaths(Path("runs/faces")), config, Autoencoder(config.model), prior, {}, {})
+    run = Run(RunPaths(Path("runs/faces")), config, Autoencoder(config.model), {}, {}, prior)
     return family_card(run, facts, version=1, graphs=[])
 
 

@@ -2,7 +2,8 @@
 
 from facegen.export.config import BatchingOptions
 from facegen.export.errors import ExportError
-from facegen.export.exporter import ExportOptions, export_run
+from facegen.export.exporter import export_run
+from facegen.export.options import ExportOptions
 from facegen.export.report import ExportReport, GraphReport
 from facegen.export.selection import Measurement
 

@@ -1,26 +1,25 @@
-"""The model card of a family, in Markdown."""
+"""The model card of an autoencoder's family, in Markdown."""
 
-import json
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from facegen.export.card_sections import (
+    data_counts,
+    graphs_section,
+    machine_words,
+    not_evaluated,
+    table_row,
+    training_command,
+    training_time,
+)
 from facegen.export.config import FamilyFacts
 from facegen.export.datasets import DatasetTerms, dataset_terms
 from facegen.export.picture import SAMPLE_COUNT
-from facegen.export.report import GraphReport, error_text, times_text
-from facegen.training import Run, TrainConfig, load_recipe, preset_names
+from facegen.export.report import GraphReport
+from facegen.training import Run, TrainConfig
 
 __all__ = ["family_card"]
 
 _KINDS = {"vae": "A variational autoencoder (VAE)", "autoencoder": "An autoencoder (AE)"}
-
-_MACHINE_WORDS = {
-    "device": "{}",
-    "threads": "{} threads",
-    "torch": "PyTorch {}",
-    "lightning": "Lightning {}",
-}
 
 
 def family_card(
@@ -43,7 +42,7 @@ def family_card(
         _data(run, facts, terms),
         _training(run, facts),
         _quality(run, facts),
-        _graphs(graphs),
+        graphs_section(graphs),
         _limits(facts, terms),
     ]
     return "\n".join(sections)
@@ -72,16 +71,10 @@ facegen generate --family {facts.family} --count {SAMPLE_COUNT} --seed 0
 
 def _data(run: Run, facts: FamilyFacts, terms: DatasetTerms) -> str:
     source = f", {terms.url}" if terms.url else ""
-    counts = [
-        f"{run.facts[key]:,} {verb}"
-        for key, verb in (("train_pictures", "to train"), ("validation_pictures", "to validate"))
-        if key in run.facts
-    ]
-    pictures = f" Pictures: {', '.join(counts)}." if counts else ""
     return f"""\
 ## Data
 
-{terms.title}{source}.{pictures} The model sees the central square of
+{terms.title}{source}.{data_counts(run.facts)} The model sees the central square of
 {facts.crop:.4g} of a picture's shorter side ({terms.framing}), reduced to its
 size with antialiasing.
 
@@ -90,24 +83,18 @@ Terms: {terms.terms}
 
 
 def _training(run: Run, facts: FamilyFacts) -> str:
-    config, seen = run.config, run.facts
-    minutes = f"{run.seconds / 60:.1f} minutes" if "seconds" in seen else "unknown"
-    if config.start_from:
-        minutes += f", those of {config.start_from} included"
-    machine = ", ".join(
-        words.format(seen[key]) for key, words in _MACHINE_WORDS.items() if key in seen
-    )
+    config = run.config
     return f"""\
 ## Training
 
 ```
-{_command(config)}
+{training_command(config)}
 ```
 
 | | |
 | --- | --- |
-| time | {minutes} |
-| machine | {machine or "unknown"} |
+| time | {training_time(run.facts, start_from=config.start_from)} |
+| machine | {machine_words(run.facts)} |
 | commit | {facts.commit or "unknown"} |
 | seed | {config.seed} |
 | epochs, batch | {config.epochs}, {config.batch_size} |
@@ -131,49 +118,10 @@ def _loss(config: TrainConfig) -> str:
     return " + ".join(terms)
 
 
-def _command(config: TrainConfig) -> str:
-    """The command that trains this recipe: the nearest preset, and what differs from it."""
-    wanted = dict(_flat(config.model_dump()))
-
-    def differing(preset: str) -> list[str]:
-        usual = dict(_flat(load_recipe(preset).model_dump()))
-        # Where the data lies is the machine's.
-        skipped = ("data.root", "description")
-        return [key for key in wanted if wanted[key] != usual.get(key) and key not in skipped]
-
-    preset = min(preset_names(), key=lambda name: len(differing(name)))
-    words = ["facegen train", preset]
-    if wanted["data.reader"] == "folder":
-        words.append("--images FOLDER")
-    words += [
-        f"--set {shlex.quote(f'{key}={_toml(wanted[key])}')}"
-        for key in differing(preset)
-        if key != "data.reader" or "--images FOLDER" not in words
-    ]
-    return " \\\n  ".join(words) if len(words) > 4 else " ".join(words)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _toml(value: object) -> str:
-    """A value as TOML; strings bare, as --set takes them."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _quality(run: Run, facts: FamilyFacts) -> str:
     if not facts.metrics:
-        return f"""\
-## Quality
-
-Not evaluated. Measure the run with `facegen evaluate {run.paths.folder.name}` and export it again.
-"""
-    rows = "\n".join(_row([name, f"{value:.4g}"]) for name, value in facts.metrics.items())
+        return not_evaluated(f"facegen evaluate {run.paths.folder.name}")
+    rows = "\n".join(table_row([name, f"{value:.4g}"]) for name, value in facts.metrics.items())
     return f"""\
 ## Quality
 
@@ -182,25 +130,6 @@ Not evaluated. Measure the run with `facegen evaluate {run.paths.folder.name}` a
 {rows}
 
 {facts.protocol}
-"""
-
-
-def _graphs(graphs: Sequence[GraphReport]) -> str:
-    sizes = sorted({size for graph in graphs for size in graph.times_ms})
-    header = ["graph", "form", "MB", "level error", *(f"ms at {size}" for size in sizes)]
-    rows = [header, ["---"] * len(header)]
-    for graph in graphs:
-        times = (times_text(graph, size) for size in sizes)
-        rows.append([graph.name, graph.form, f"{graph.size / 1e6:.2f}", error_text(graph), *times])
-    table = "\n".join(_row(row) for row in rows)
-    return f"""\
-## Graphs
-
-{table}
-
-Milliseconds an image with ONNX Runtime on one thread of the exporting machine, by batch size; in
-brackets the graph without rewrites. Level error: how far a pixel is from PyTorch's on validation
-pictures, of 255: the most, and the mean. Every row has the same bits in every batch size.
 """
 
 
@@ -216,7 +145,3 @@ def _limits(facts: FamilyFacts, terms: DatasetTerms) -> str:
   included. Do not pass it off as a person's picture; the service marks its pictures as synthetic.
 - Not for recognising, ranking or judging people.
 """
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

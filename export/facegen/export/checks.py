@@ -1,6 +1,6 @@
 """What a graph must hold before it is written: validity, parity with PyTorch, independent rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from facegen.export.errors import (
     InvalidGraphError,
     LatentParityError,
     ParityError,
+    ValueParityError,
 )
 from facegen.export.onnx_export import refuse_random_operators
 from facegen.export.runtime import Array, Rows, run_rows
@@ -25,6 +26,7 @@ __all__ = [
     "check_latents",
     "check_levels",
     "check_structure",
+    "check_values",
     "compare_levels",
 ]
 
@@ -99,6 +101,24 @@ def check_latents(graph: str, latents: Rows, expected: Rows, *, limit: float) ->
             raise LatentParityError(graph, name, difference=difference, limit=limit)
         worst = max(worst, difference)
     return worst
+
+
+def check_values(graph: str, outputs: Rows, expected: Rows, *, limits: Mapping[str, float]) -> None:
+    """Compare outputs that have a unit of their own with PyTorch's.
+
+    Args:
+        graph: The graph's name.
+        outputs: The graph's outputs.
+        expected: PyTorch's.
+        limits: The largest difference allowed of each output to compare.
+
+    Raises:
+        ValueParityError: A difference is above its limit, or not a number.
+    """
+    for name, limit in limits.items():
+        difference = float(np.abs(outputs[name] - expected[name]).max())
+        if not difference <= limit:
+            raise ValueParityError(graph, name, difference=difference, limit=limit)
 
 
 def check_batch_independence(

@@ -41,9 +41,13 @@ def export(
     weights: Annotated[
         Weights | None,
         typer.Option(
-            help="How the files keep large weights. Default: float16 for the encoder, float32 for "
-            "the decoder."
+            help="How the files keep large weights. Default: float16, but float32 for the decoder "
+            "of a family that has one."
         ),
+    ] = None,
+    aligner: Annotated[
+        Path | None,
+        typer.Option(help="A finished run of an aligner, for a run of expressions."),
     ] = None,
     data: Annotated[
         Path | None,
@@ -79,7 +83,8 @@ def export(
 
     from facegen.export.config import BatchingOptions
     from facegen.export.conversion import convert_repository, is_repository
-    from facegen.export.exporter import ExportOptions, export_run
+    from facegen.export.exporter import export_run
+    from facegen.export.options import ExportOptions
     from facegen.export.report import report_json, report_table
     from facegen.export.selection import Measurement
 
@@ -90,7 +95,8 @@ def export(
         return
     options = ExportOptions(
         encoder_storage=(weights or Weights.FLOAT16).value,
-        decoder_storage=(weights or Weights.FLOAT32).value,
+        decoder_storage=weights.value if weights else None,
+        aligner=aligner,
         picture_count=pictures,
         measurement=Measurement(repetitions=repetitions),
         batching=BatchingOptions(max_batch_size, max_queue_delay_us),

@@ -25,7 +25,7 @@ class FamilyFacts:
 
     Attributes:
         family: The family's name.
-        kind: `autoencoder` or `vae`.
+        kind: `autoencoder`, `vae` or `expression`.
         latent_size: Values in a latent.
         image_size: Height and width in pixels, channels.
         crop: The central square that the model sees, as a fraction of the shorter side of a picture
@@ -35,10 +35,12 @@ class FamilyFacts:
         metrics: Measured qualities by name.
         protocol: How they were measured, one sentence.
         commit: The commit that trained it.
+        template: For a family of expressions: where the aligner's points lie in an aligned picture,
+            (x, y) in [0, 1]².
     """
 
     family: str
-    kind: Literal["autoencoder", "vae"]
+    kind: Literal["autoencoder", "vae", "expression"]
     latent_size: int
     image_size: tuple[int, int, int]
     crop: float
@@ -47,6 +49,7 @@ class FamilyFacts:
     metrics: Mapping[str, float]
     protocol: str
     commit: str
+    template: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,22 @@ class GraphRole:
     """What a graph does in its family.
 
     Attributes:
-        role: `encoder`, `decoder` or `prior`.
+        role: `encoder`, `decoder`, `aligner` or `prior`.
         prior: `mixture` or `normal`; empty for what is no prior.
         default: For a prior: it is used where a request names none.
+        expression: For a decoder of a family of expressions: the one that it gives.
+        experimental: That expression is of poor quality.
     """
 
-    role: Literal["encoder", "decoder", "prior"]
+    role: Literal["encoder", "decoder", "aligner", "prior"]
     prior: Literal["mixture", "normal", ""] = ""
     default: bool = False
+    expression: str = ""
+    experimental: bool = False
 
     def model_name(self, family: str) -> str:
         """The graph's name in the model repository, for example `celeba-vae-prior-mixture`."""
-        return "-".join(part for part in (family, self.role, self.prior) if part)
+        return "-".join(part for part in (family, self.role, self.prior, self.expression) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,9 @@ def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) 
         "facegen.role": role.role,
         "facegen.prior": role.prior,
         "facegen.default_prior": "true" if role.default else "",
+        "facegen.expression": role.expression,
+        "facegen.experimental": "true" if role.experimental else "",
+        "facegen.template": json.dumps(facts.template) if facts.template else "",
         "facegen.latent_size": str(facts.latent_size),
         "facegen.image_size": "x".join(map(str, facts.image_size)),
         "facegen.crop": f"{facts.crop:.4f}",

@@ -11,6 +11,7 @@ FacegenError
         ├── RandomOperatorError     it draws random numbers by itself
         ├── ParityError             its pixels differ from PyTorch's
         ├── LatentParityError       its latents differ from PyTorch's
+        ├── ValueParityError        its points, masks or flows differ from PyTorch's
         └── BatchDependenceError    a row depends on the rows beside it
 """
 
@@ -30,6 +31,7 @@ __all__ = [
     "RandomOperatorError",
     "RepositoryConflictError",
     "RunError",
+    "ValueParityError",
     "WeightRangeError",
 ]
 
@@ -140,6 +142,24 @@ class LatentParityError(GraphError):
             graph,
             f"differs from PyTorch in {output} by {difference:.2g} standard deviations, "
             f"allowed {limit:.2g}: try --weights float32",
+        )
+        self.difference = difference
+        self.limit = limit
+
+
+class ValueParityError(GraphError):
+    """Values of the graph with a unit of their own differ from PyTorch's.
+
+    Attributes:
+        difference: The largest difference, in the output's unit.
+        limit: The largest allowed.
+    """
+
+    def __init__(self, graph: str, output: str, *, difference: float, limit: float) -> None:
+        super().__init__(
+            graph,
+            f"differs from PyTorch in {output} by {difference:.2g}, allowed {limit:.2g}: "
+            "try --weights float32",
         )
         self.difference = difference
         self.limit = limit

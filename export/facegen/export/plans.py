@@ -19,12 +19,20 @@ from facegen.export.rewrites import decoder_forms, encoder_forms
 from facegen.export.runtime import Array, Rows, run_rows
 from facegen.training import Autoencoder, MixturePrior
 
-__all__ = ["GraphPlan", "Reference", "plan_decoder", "plan_encoder", "plan_priors"]
+__all__ = [
+    "LATENT_LIMIT",
+    "GraphPlan",
+    "Reference",
+    "module_exporter",
+    "plan_decoder",
+    "plan_encoder",
+    "plan_priors",
+]
 
 Parity = Callable[[str, onnxruntime.InferenceSession], LevelError | None]
 """Compares an open graph, given its name, with PyTorch: raises a GraphError beyond the limit."""
 
-_LATENT_LIMIT: Mapping[Storage, float] = {"float32": 1e-3, "float16": 3e-2}
+LATENT_LIMIT: Mapping[Storage, float] = {"float32": 1e-3, "float16": 3e-2}
 """How far an encoder's outputs may be from PyTorch's, in their standard deviations. What they do to
 the picture is held to one level besides."""
 
@@ -82,7 +90,7 @@ def plan_encoder(model: Autoencoder, reference: Reference, *, storage: Storage) 
 
     def parity(name: str, session: onnxruntime.InferenceSession) -> LevelError:
         outputs = run_rows(session, {"image": reference.images})
-        check_latents(name, outputs, reference.outputs, limit=_LATENT_LIMIT[storage])
+        check_latents(name, outputs, reference.outputs, limit=LATENT_LIMIT[storage])
         pixels = _decode(model, outputs["mu"])
         return check_levels(name, compare_levels(pixels, reference.reconstructions))
 
@@ -90,7 +98,7 @@ def plan_encoder(model: Autoencoder, reference: Reference, *, storage: Storage) 
     return GraphPlan(
         role=GraphRole("encoder"),
         forms={
-            form: _exporter(EncoderGraph, build, rows, outputs=tuple(reference.outputs))
+            form: module_exporter(EncoderGraph, build, rows, outputs=tuple(reference.outputs))
             for form, build in encoder_forms(model.encoder).items()
         },
         rows=rows,
@@ -110,7 +118,7 @@ def plan_decoder(model: Autoencoder, reference: Reference, *, storage: Storage) 
     return GraphPlan(
         role=GraphRole("decoder"),
         forms={
-            form: _exporter(DecoderGraph, build, latents, outputs=("image",))
+            form: module_exporter(DecoderGraph, build, latents, outputs=("image",))
             for form, build in decoder_forms(model.decoder).items()
         },
         rows=latents,
@@ -156,13 +164,25 @@ def _decode(model: Autoencoder, latents: Array) -> Array:
     return pixels
 
 
-def _exporter(
+def module_exporter(
     graph: Callable[[nn.Module], nn.Module],
     build: Callable[[], nn.Module],
     rows: Rows,
     *,
     outputs: tuple[str, ...],
 ) -> Callable[[str], onnx.ModelProto]:
+    """Give the exporter of one form of a graph.
+
+    Args:
+        graph: Puts pre- and post-processing around the form's module.
+        build: Makes that module.
+        rows: Inputs by name, of which examples are taken.
+        outputs: The names of the outputs.
+
+    Returns:
+        What makes the ONNX graph, given its name.
+    """
+
     def export(name: str) -> onnx.ModelProto:
         examples = {
             key: torch.from_numpy(np.resize(array, (2, *array.shape[1:])))

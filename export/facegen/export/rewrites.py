@@ -6,8 +6,9 @@ the basis through in float64. Normalisations after other convolutions are folded
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import cast
 
 import torch
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 
 from facegen.training.autoencoder import Decoder, Encoder
 
-__all__ = ["AffineMap", "decoder_forms", "encoder_forms", "fold_head"]
+__all__ = [
+    "HEADS",
+    "AffineMap",
+    "decoder_forms",
+    "encoder_forms",
+    "fold_affine",
+    "fold_head",
+    "join_outputs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +51,31 @@ def fold_head(decoder: Decoder) -> tuple[AffineMap, int]:
     Returns:
         The map, exact to float64 rounding, and how many of the decoder's stages it replaces.
     """
-    count = 0
-    for stage in decoder.stages:
-        if not isinstance(stage, nn.ConvTranspose2d | nn.Conv2d | nn.BatchNorm2d):
-            break
-        count += 1
-    head = nn.Sequential(
-        decoder.linear,
-        nn.Unflatten(1, (decoder.width, decoder.side, decoder.side)),
-        *list(decoder.stages)[:count],
-    )
-    head = copy.deepcopy(head).double().eval()
+    shape = (decoder.width, decoder.side, decoder.side)
+    return fold_affine(decoder.linear, decoder.stages, shape=shape)
+
+
+def fold_affine(
+    linear: nn.Linear, stages: Iterable[nn.Module], *, shape: tuple[int, int, int]
+) -> tuple[AffineMap, int]:
+    """Fold a linear layer and the affine stages that follow it into one map.
+
+    Args:
+        linear: Takes latents.
+        stages: What its output goes through, in evaluation mode; not changed.
+        shape: What the first stage sees in that output, (C, H, W).
+
+    Returns:
+        As `fold_head`.
+    """
+    affine = (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d)
+    folded = list(takewhile(lambda stage: isinstance(stage, affine), stages))
+    head = copy.deepcopy(nn.Sequential(linear, nn.Unflatten(1, shape), *folded)).double().eval()
     with torch.no_grad():
-        origin = head(torch.zeros(1, decoder.linear.in_features, dtype=torch.float64))
-        basis = head(torch.eye(decoder.linear.in_features, dtype=torch.float64)) - origin
+        origin = head(torch.zeros(1, linear.in_features, dtype=torch.float64))
+        basis = head(torch.eye(linear.in_features, dtype=torch.float64)) - origin
     shape = cast(tuple[int, int, int], tuple(origin.shape[1:]))
-    return AffineMap(basis.flatten(1), origin.flatten(), shape), count
+    return AffineMap(basis.flatten(1), origin.flatten(), shape), len(folded)
 
 
 class _Gemm(nn.Module):
@@ -113,12 +131,13 @@ class _TransposedConvolution(nn.Module):
         return x.flatten(1)
 
 
-_HEADS: Mapping[str, Callable[[AffineMap], nn.Module]] = {
+HEADS: Mapping[str, Callable[[AffineMap], nn.Module]] = {
     "folded head as Gemm": _Gemm,
     "folded head as MatMul": _MatMul,
     "folded head as convolution": _Convolution,
     "folded head as transposed convolution": _TransposedConvolution,
 }
+"""Modules (B, Z) to (B, C·H·W) that compute an affine map, the usual winner first."""
 
 
 def decoder_forms(decoder: Decoder) -> Mapping[str, Callable[[], nn.Module]]:
@@ -132,7 +151,7 @@ def decoder_forms(decoder: Decoder) -> Mapping[str, Callable[[], nn.Module]]:
     """
     affine, count = fold_head(decoder)
     return {
-        **{name: _with_head(decoder, head, affine, count) for name, head in _HEADS.items()},
+        **{name: _with_head(decoder, head, affine, count) for name, head in HEADS.items()},
         "plain": lambda: decoder,
     }
 
@@ -179,12 +198,21 @@ def encoder_forms(encoder: Encoder) -> Mapping[str, Callable[[], nn.Module]]:
 def _join_outputs(encoder: Encoder) -> nn.Module:
     joined = copy.deepcopy(encoder)
     assert joined.logvar is not None
-    mu, logvar = joined.mu, joined.logvar
+    both, mu, logvar = join_outputs(joined.mu, joined.logvar)
+    joined.stages = nn.Sequential(joined.stages, nn.Flatten(), both)
+    joined.mu, joined.logvar = mu, logvar  # type: ignore[assignment]  # (B, 2Z) to (B, Z)
+    return joined
+
+
+def join_outputs(mu: nn.Linear, logvar: nn.Linear) -> tuple[nn.Linear, nn.Module, nn.Module]:
+    """Join two linear layers that see the same.
+
+    Returns:
+        A layer whose output holds both, and what takes each out of it.
+    """
     both = nn.Linear(mu.in_features, mu.out_features + logvar.out_features)
     with torch.no_grad():
         both.weight.copy_(torch.cat([mu.weight, logvar.weight]))
         both.bias.copy_(torch.cat([mu.bias, logvar.bias]))
-    joined.stages = nn.Sequential(joined.stages, nn.Flatten(), both)
-    joined.mu = _Columns(0, mu.out_features)  # type: ignore[assignment]  # (B, 2Z) to (B, Z)
-    joined.logvar = _Columns(mu.out_features, both.out_features)  # type: ignore[assignment]
-    return joined
+    size = mu.out_features
+    return both, _Columns(0, size), _Columns(size, both.out_features)
