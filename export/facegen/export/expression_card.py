@@ -120,7 +120,8 @@ def _training(run: ExpressionRun, facts: FamilyFacts, aligner: AlignerRun) -> st
         "seed": str(config.seed),
         "steps, batch": f"{config.epochs * config.steps_per_epoch:,}, {config.batch_size}",
         "steps of the VAE alone": f"{config.vae_steps:,}, before guides and critic join",
-        "guides": f"{len(config.guides)} classifiers"
+        "guides": f"{len(config.guides)} classifier"
+        + "s" * (len(config.guides) != 1)
         + (f", trained on {' and '.join(f'{count:,}' for count in guides)}" if all(guides) else ""),
         "channels": "-".join(map(str, config.model.widths)),
         "weights": f"moving average, decay {config.ema_decay:g}",
