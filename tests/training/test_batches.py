@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from facegen.training.batches import BatchOrder, augment, batch_loader
+from facegen.training.batches import (
+    BalancedOrder,
+    BatchOrder,
+    WeightedOrder,
+    augment,
+    batch_loader,
+    column_loader,
+)
 from facegen.training.randomness import generator
 
 
@@ -78,3 +85,64 @@ def test_random_numbers_change_with_seed_purpose_and_step(change: dict[str, obje
 
     assert torch.equal(draw(), draw())
     assert not torch.equal(draw(), draw(**change))  # type: ignore[arg-type]  # one key of the three
+
+
+def test_balanced_batches_hold_equal_runs_of_every_class() -> None:
+    classes = [np.arange(0, 20), np.arange(20, 23), np.arange(23, 30)]
+    order = BalancedOrder(classes, 8, steps=5, seed=1)
+
+    batches = list(order)
+
+    assert len(batches) == len(order) == 5
+    for batch in batches:
+        runs = np.array(batch).reshape(3, 2)
+        for members, run in zip(classes, runs, strict=True):
+            assert set(run) <= set(members.tolist())
+
+
+def test_balanced_batches_see_every_picture_of_a_class_equally_often() -> None:
+    classes = [np.arange(0, 20), np.arange(20, 23)]
+    order = BalancedOrder(classes, 4, steps=15, seed=1)
+    seen: list[int] = []
+    for epoch in range(2):
+        order.set_epoch(epoch)
+        seen += [index for batch in order for index in batch]
+
+    counts = np.bincount(seen)
+
+    assert counts[:20].tolist() == [3] * 20
+    assert counts[20:].tolist() == [20] * 3
+
+
+def test_balanced_batches_depend_on_seed_and_epoch_alone() -> None:
+    def batches(epoch: int, seed: int = 1) -> list[list[int]]:
+        order = BalancedOrder([np.arange(9), np.arange(9, 14)], 6, steps=4, seed=seed)
+        order.set_epoch(epoch)
+        return list(order)
+
+    assert batches(3) == batches(3)
+    assert batches(3) != batches(4)
+    assert batches(3) != batches(3, seed=2)
+
+
+def test_weighted_order_draws_by_weight_and_repeats_an_epoch() -> None:
+    weights = torch.tensor([3.0] * 500 + [1.0] * 500)
+    order, again = WeightedOrder(weights, 10, seed=4), WeightedOrder(weights, 10, seed=4)
+
+    drawn = np.concatenate(list(order))
+
+    assert len(order) == 100
+    assert (drawn < 500).mean() == pytest.approx(0.75, abs=0.05)
+    np.testing.assert_array_equal(drawn, np.concatenate(list(again)))
+    again.set_epoch(1)
+    assert not np.array_equal(drawn, np.concatenate(list(again)))
+
+
+def test_columns_keep_together_in_a_batch() -> None:
+    columns = {"images": np.arange(12).reshape(6, 2), "labels": np.arange(6)}
+
+    batches = list(column_loader(columns, BatchOrder(6, 4, seed=3)))
+
+    (batch,) = batches
+    assert batch["images"].shape == (4, 2)
+    torch.testing.assert_close(batch["images"][:, 0], 2 * batch["labels"])

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from facegen.training.cli import train
-from facegen.training.config import load_config, preset_names
+from facegen.training.config import load_recipe, preset_names
 from facegen.training.errors import DatasetError
 
 app = typer.Typer()
@@ -30,7 +30,7 @@ def test_help_lists_every_preset_and_does_not_load_torch() -> None:
     assert "torch was loaded" not in done.stderr
     words = " ".join(done.stdout.replace("│", " ").split())
     for name in preset_names():
-        assert f"{name}: {load_config(name).description.partition(',')[0]}" in words
+        assert f"{name}: {load_recipe(name).description.partition(',')[0]}" in words
 
 
 def test_train_command_trains_on_a_folder_and_prints_the_run(celeba: Path, tmp_path: Path) -> None:

@@ -1,23 +1,74 @@
+import inspect
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from facegen.training.config import config_to_toml, load_config, preset_names, read_toml
+from facegen.training.config import (
+    config_to_toml,
+    load_config,
+    load_recipe,
+    preset_names,
+    read_toml,
+)
 from facegen.training.errors import ConfigurationError
+from facegen.training.recipes import AlignerRecipe, ClassifierRecipe, ExpressionRecipe, TrainConfig
+
+KINDS = {
+    "celeba-ae": "autoencoder",
+    "celeba-ae-sharp": "autoencoder",
+    "celeba-vae": "vae",
+    "celeba-vae-sharp": "vae",
+    "fer-aligner": "aligner",
+    "fer-expressions": "expression",
+    "fer-guide-a": "classifier",
+    "fer-guide-b": "classifier",
+    "fer-judge": "classifier",
+    "fer-vae": "vae",
+    "lfw-ae": "autoencoder",
+    "lfw-vae": "vae",
+}
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_reads_and_has_a_description(name: str) -> None:
-    config = load_config(name)
+    config = load_recipe(name)
 
     assert config.description
-    assert config.model.kind == ("vae" if "-vae" in name else "autoencoder")
+    assert config.model.kind == KINDS[name]
 
 
 def test_the_presets_are_there() -> None:
-    celeba = ("celeba-ae", "celeba-ae-sharp", "celeba-vae", "celeba-vae-sharp")
+    assert preset_names() == tuple(sorted(KINDS))
 
-    assert preset_names() == (*celeba, "fer-vae", "lfw-ae", "lfw-vae")
+
+def test_recipe_of_another_kind_is_no_autoencoders() -> None:
+    with pytest.raises(ConfigurationError, match='fer-judge: is a recipe of kind "classifier"'):
+        load_config("fer-judge")
+
+
+def test_keys_of_another_kind_are_unknown() -> None:
+    with pytest.raises(ConfigurationError, match=r'unknown key "model\.architecture"'):
+        load_recipe("fer-expressions", ["model.architecture=plain"])
+    assert load_recipe("fer-judge", ["model.architecture=plain"]).model.kind == "classifier"
+
+
+def test_every_key_of_every_recipe_is_documented() -> None:
+    def undocumented(model: type[BaseModel], prefix: str) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                found += undocumented(field.annotation, f"{prefix}{name}.")
+            source = inspect.getsource(model) if name in model.__annotations__ else None
+            if source and not re.search(
+                rf'    {name}: (?:(?!\n    \w).)*\n    """\S', source, re.DOTALL
+            ):
+                found.append(prefix + name)
+        return found
+
+    for recipe in (TrainConfig, ClassifierRecipe, AlignerRecipe, ExpressionRecipe):
+        assert undocumented(recipe, f"{recipe.__name__}.") == []
 
 
 def test_overrides_change_nested_keys() -> None:
@@ -78,6 +129,7 @@ def test_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
 
 
 def test_resolved_recipe_reads_back_equal() -> None:
-    config = load_config("fer-vae", ["prior.candidates=[2,4]", "seed=3"])
+    for preset in ("fer-vae", "fer-guide-b", "fer-expressions"):
+        config = load_recipe(preset, ["seed=3"])
 
-    assert read_toml(config_to_toml(config), source="config.toml") == config
+        assert read_toml(config_to_toml(config), source="config.toml") == config

@@ -5,8 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facegen.training import RunError, load_config, load_run, train_run
-from facegen.training.config import TrainConfig
+from facegen.training import RunError, TrainConfig, load_config, load_run, train_run
 from facegen.training.errors import ConfigurationError, DatasetError, NonFiniteError
 from facegen.training.latents import decode_latents, encode_pictures
 from facegen.training.run import Run, RunPaths

@@ -27,11 +27,12 @@ def learning_rate_schedule(
     """
     warmup = min(recipe.warmup_steps, total_steps // 2)
     if recipe.schedule == "one-cycle":
+        # PyTorch counts the way up from step 0 to one less and divides by it.
         return OneCycleLR(
             optimizer,
             [group["lr"] for group in optimizer.param_groups],
             total_steps,
-            pct_start=max(warmup, 1) / total_steps,
+            pct_start=min(max(warmup, 2), total_steps) / total_steps,
         )
 
     def factor(step: int) -> float:
