@@ -11,6 +11,8 @@ __all__ = ["ExpressionCritic", "jitter"]
 
 _WIDTHS = (32, 64, 128)
 _HEAD_WIDTH = 64
+_GAIN = 10.0
+"""Of the scores: normalised layers alone never reach the hinges at ±1, and learn next to nothing."""
 
 
 class ExpressionCritic(nn.Module):
@@ -60,7 +62,7 @@ class ExpressionCritic(nn.Module):
         maps = [head(some) for head, some in zip(self.heads, features, strict=True)]
         maps.append(self.pixels(2 * x - 1))
         rows = torch.arange(len(labels), device=labels.device)
-        return tuple(scores[rows, labels] for scores in maps)
+        return tuple(_GAIN * scores[rows, labels] for scores in maps)
 
 
 def jitter(x: Tensor, random: torch.Generator) -> Tensor:

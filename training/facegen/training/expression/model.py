@@ -152,6 +152,17 @@ class _Residual(nn.Module):
         return functional.silu(x + change)
 
 
+class _Blur(nn.Module):
+    """The mean of 2 × 2 neighbours, twice: takes the chequers that transposed convolutions leave.
+
+    Karras et al. (2019), https://arxiv.org/abs/1812.04948, section 2, blur what they enlarge too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        return functional.avg_pool2d(functional.avg_pool2d(x, 2, stride=1), 2, stride=1)
+
+
 class ExpressionDecoder(nn.Module):
     """Latents and features to an edit that gives a face one expression.
 
@@ -172,8 +183,8 @@ class ExpressionDecoder(nn.Module):
         self.residual = nn.Sequential(_Residual(low), _Residual(low))
         first = config.widths[0]
         self.content = nn.Sequential(
-            *(_up(low, first), nn.SiLU()),
-            *(_up(first, first // 2), nn.SiLU()),
+            *(_up(low, first), _Blur(), nn.SiLU()),
+            *(_up(first, first // 2), _Blur(), nn.SiLU()),
             _same(first // 2, 1, gain=0.2),
         )
         motion = _same(low // 2, 3, gain=0.1)

@@ -31,11 +31,11 @@ class ExpressionLossConfig(BaseModel):
     """Of 1 − SSIM of the content on the own expression, for every value of an image."""
     own: float = Field(default=1.0, ge=0)
     """Of the change that a face's own decoder makes, mean absolute."""
-    guidance: float = Field(default=0.3, ge=0)
+    guidance: float = Field(default=0.5, ge=0)
     """Of the guides' cross-entropy on varied copies of the edited faces."""
-    guidance_margin: float = Field(default=0.5, ge=0)
+    guidance_margin: float = Field(default=0.4, ge=0)
     """Cross-entropy in nats at which an edit is convincing enough."""
-    adversarial: float = Field(default=0.7, ge=0)
+    adversarial: float = Field(default=0.25, ge=0)
     """Of the critic's judgement."""
     low_pass: float = Field(default=0.5, ge=0)
     """Of the change that is left after reduction to 8 x 8, mean absolute."""
@@ -43,6 +43,8 @@ class ExpressionLossConfig(BaseModel):
     """Of the mask's mean above its limit."""
     mask_limit: float = Field(default=0.3, ge=0, le=1)
     """How much of the face a mask may cover for nothing."""
+    roughness: float = Field(default=10.0, ge=0)
+    """Of how much farther pixels lie from their neighbours' mean than in the face that is edited."""
     flow_variation: float = Field(default=3.0, ge=0)
     """Of the flow's mean absolute difference between neighbours, a fraction of the side."""
     latent: float = Field(default=0.0, ge=0)
@@ -194,6 +196,7 @@ def edit_losses(
         + config.adversarial * judged
         + config.low_pass * low_pass
         + config.mask * functional.relu(covered - config.mask_limit).mean()
+        + config.roughness * functional.relu(_roughness(y) - _roughness(x)).mean()
         + config.flow_variation * _variation(edit)
     )
     if config.latent:
@@ -201,6 +204,11 @@ def edit_losses(
         total = total + config.latent * moved.square().mean()
     flow_px = edit.flow.norm(dim=1).mean() * x.shape[-1]
     return EditLosses(total, entropy.mean(), judged, covered.mean(), flow_px, critic_loss)
+
+
+def _roughness(x: Tensor) -> Tensor:
+    """How far pixels lie from the mean of their 3 × 3 neighbourhood, mean absolute, (B,)."""
+    return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs().mean((1, 2, 3))
 
 
 def _variation(edit: Edit) -> Tensor:
