@@ -12,7 +12,7 @@ __all__ = ["ExpressionCritic", "jitter"]
 _WIDTHS = (32, 64, 128)
 _HEAD_WIDTH = 64
 _GAIN = 10.0
-"""Of the scores: normalised layers alone never reach the hinges at ±1, and learn next to nothing."""
+"""Of the scores: normalised layers alone never reach the hinges at ±1, and learn little."""
 
 
 class ExpressionCritic(nn.Module):

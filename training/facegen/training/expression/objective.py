@@ -44,7 +44,7 @@ class ExpressionLossConfig(BaseModel):
     mask_limit: float = Field(default=0.3, ge=0, le=1)
     """How much of the face a mask may cover for nothing."""
     roughness: float = Field(default=10.0, ge=0)
-    """Of how much farther pixels lie from their neighbours' mean than in the face that is edited."""
+    """Of how much farther pixels lie from their neighbours' mean than in the face edited."""
     flow_variation: float = Field(default=3.0, ge=0)
     """Of the flow's mean absolute difference between neighbours, a fraction of the side."""
     latent: float = Field(default=0.0, ge=0)
