@@ -33,7 +33,7 @@ LEVELS: Mapping[str, int] = {"neutral": 40, "happiness": 120, "anger": 200}
 
 
 def level_of(images: Pixels) -> NDArray[np.float64]:
-    return images.mean(axis=(1, 2, 3), dtype=np.float64)
+    return np.asarray(images.mean(axis=(1, 2, 3)), np.float64)
 
 
 def nearest_level(images: Pixels) -> NDArray[np.floating]:

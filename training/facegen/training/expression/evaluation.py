@@ -40,8 +40,9 @@ class Protocol:
         source_count: Faces to edit, at most.
         identity_count: The sources, the first of them, whose edits are embedded, at most.
         realism_count: The most faces of a set of which features are compared.
-        strengths: Of the edits; all but the target rates is measured at 1.
+        strengths: Of the edits; all but the target rates are measured at 1.
         seed: Decides which faces are taken.
+        faces: What they are, for the sentence that tells it.
     """
 
     source_count: int = 1000
@@ -49,6 +50,7 @@ class Protocol:
     realism_count: int = 200
     strengths: tuple[float, ...] = (0.5, 1.0, 1.25)
     seed: int = 20_130_706
+    faces: str = "held-out faces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def evaluate_expressions(
         "averaged": averaged,
         "not_judged": [name for name in expressions if name not in targets],
         "seed": protocol.seed,
+        "faces": protocol.faces,
         "counts": _counts(edits, faces),
         **judged,
         "identity": recognised,
@@ -227,18 +230,18 @@ def _sentence(results: Mapping[str, Any]) -> str:
     counts, identity = results["counts"], results["identity"]
     compared = [it["count"] for it in results["realism"].values()]
     return (
-        f"{counts['sources']} held-out faces, as evenly over their expressions as there are, seed "
-        f"{results['seed']}; each given every other expression at strength 1 unless said. Target "
+        f"{counts['sources']} {results['faces']}, as evenly over their expressions as there are, "
+        f"seed {results['seed']}; each given every other expression at strength 1 unless said. Target "
         f"rate: how often the judge ({results['networks']['judge']}) finds the wanted expression "
         f"the most probable, averaged over {', '.join(results['averaged'])}; floor: the sources "
-        f"unchanged; ceiling: its accuracy on {counts['real']} real held-out faces, averaged "
+        f"unchanged; ceiling: its accuracy on all {counts['real']} real faces, averaged "
         "alike. JPEG of quality 75; blur: Gaussian, σ 1 px. Same person: distance under "
         f"{identity['threshold']} of {IDENTITY_NETWORK}, {identity['count']} edits; strict: under "
         f"{identity['strict_threshold']:.3f}, which 1 % of pairs of different faces pass; floor: "
         "pairs of different faces (the data names nobody: some may be one person); ceiling: a "
         f"face and its blurred copy. Retrieval: the source nearest of {identity['gallery']} faces. "
-        "Fréchet and kernel distance (× 1000): edits against real held-out faces of it, "
-        f"{min(compared, default=0)} to {max(compared, default=0)} of each, features of "
+        "Fréchet and kernel distance (× 1000): edits against real faces of it, "
+        f"at least {min(compared, default=0)} of each, features of "
         f"{FEATURE_NETWORK}; floor: as many other real faces; unchanged: as many sources of other "
         "expressions. Change: mean absolute difference in levels of 255, inside and outside of "
         "where the mask is at least 0.1."

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dlib  # type: ignore[import-not-found, unused-ignore]  # it has no types
 import numpy as np
@@ -82,7 +82,7 @@ class Query(NamedTuple):
 
 def measure_identity(
     network: IdentityNetwork, gallery: Pixels, queries: Mapping[str, Query], *, blurred_count: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Ask of edited faces whether they are their source's person, and whether they find it.
 
     Args:

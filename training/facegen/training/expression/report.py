@@ -197,11 +197,11 @@ def _rates(results: Mapping[str, Any]) -> str:
     ]
     mean = f"mean of {len(results['averaged'])}"
     rows.append([mean, *(_shaded(it["mean"]) for it in columns.values()), "<td></td>"])
-    worn = "".join(
-        f" {_DISTORTION_TITLES.get(name, name)} {_share(it['ceiling'])}"
+    worn = ", ".join(
+        f"{_DISTORTION_TITLES.get(name, name)} {_share(it['ceiling'])}"
         for name, it in results["robustness"].items()
     )
-    note = f"<p class=note>Ceiling after the same distortion:{escape(worn)}.</p>"
+    note = f"<p class=note>Ceiling after the same distortion: {escape(worn)}.</p>"
     return _table(["target", *columns, "edits"], rows, last_is_mean=True) + note
 
 
@@ -217,8 +217,8 @@ def _confusions(results: Mapping[str, Any]) -> str:
         ordered = [name for name in results["expressions"] if name in columns]
         ordered += [name for name in columns if name not in ordered]
         rows = [
-            [name, *(_shaded(row.get(it, float("nan"))) for it in ordered)]
-            for name, row in table.items()
+            [name, *(_shaded(table[name].get(it, float("nan"))) for it in ordered)]
+            for name in sorted(table, key=ordered.index)
         ]
         found.append(
             f"<div><h3>{title}</h3>{_table(['', *ordered], rows, last_is_mean=False)}</div>"

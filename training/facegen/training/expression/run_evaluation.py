@@ -1,6 +1,7 @@
 """Measures a finished run of expressions with a finished judge, and leaves what it found."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def evaluate_expression_run(
         judge=opinion,
         identity=IdentityNetwork(),
         features=FeatureNetwork(),
-        protocol=protocol or Protocol(),
+        protocol=replace(protocol or Protocol(), faces=_described(run)),
     )
     results = evaluation.results
     asked = results["expressions"]
@@ -129,6 +130,13 @@ def _probabilities(model: Classifier, images: Pixels) -> NDArray[np.float32]:
         x = to_input(torch.tensor(images[start : start + _BATCH_SIZE], device=device))
         parts.append(model(x).softmax(dim=1).cpu().numpy())
     return np.concatenate(parts)
+
+
+def _described(run: ExpressionRun) -> str:
+    return (
+        f"validation faces of {run.config.data.reader} with a majority of "
+        f"{run.config.data.majority:g}, found by the detector and fitting the template"
+    )
 
 
 def _check_judge(run: ExpressionRun, judge: ClassifierRun) -> None:

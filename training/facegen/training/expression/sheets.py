@@ -81,7 +81,8 @@ def strength_sheet(
     Args:
         transfer: Edits faces.
         judge: Says what is seen.
-        sources: The first of other expressions are taken, different ones for each expression.
+        sources: The first of other expressions are taken, different ones for each expression
+            while there are some.
         expressions: To give.
         strengths: From left to right.
         row_count: How many sources an expression.
@@ -89,8 +90,8 @@ def strength_sheet(
     rows: list[tuple[str, tuple[Cell, ...]]] = []
     taken: set[int] = set()
     for name in expressions:
-        others = [i for i in np.flatnonzero(sources.expressions != name).tolist() if i not in taken]
-        chosen = others[:row_count]
+        others = np.flatnonzero(sources.expressions != name).tolist()
+        chosen = sorted(others, key=lambda row: row in taken)[:row_count]
         taken.update(chosen)
         before = sources.pixels[np.array(chosen, dtype=np.intp)]
         columns = [
