@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dlib  # type: ignore[import-not-found, unused-ignore]  # it has no types
+import dlib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
