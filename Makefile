@@ -52,6 +52,8 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 	for preset in $(EXPRESSION_PRESETS); do \
 		[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
 	done
+	facegen evaluate expression runs/fer-expressions --judge runs/fer-judge --data $(DATA)
+	facegen export runs/fer-expressions --to models --aligner runs/fer-aligner --data $(DATA)
 
 bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)
 	python -m benchmarks.serving

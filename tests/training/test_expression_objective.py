@@ -70,7 +70,7 @@ def test_critic_and_model_learn_from_one_backward_pass_without_reaching_each_oth
         losses.critic, [*model.parameters()], retain_graph=True, allow_unused=True
     )
     assert all(gradient is None for gradient in (*of_model, *of_critic))
-    (losses.total + losses.critic).backward()
+    (losses.total + losses.critic).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in critic.parameters())
     for name in ("encoder.mu.weight", "encoder.features.weight", "decoders.anger.motion.2.weight"):
         gradient = dict(model.named_parameters())[name].grad
@@ -84,8 +84,9 @@ def test_vae_alone_leaves_the_motion_alone(batch: Batch) -> None:
 
     model_losses(model, batch, loss, _random())[0].total.backward()  # type: ignore[no-untyped-call]
 
-    assert model.decoders["anger"].merge[0].weight.grad.abs().max() > 0
-    motion = [p.grad for p in model.decoders["anger"].motion.parameters()]
+    anger = model.decoders["anger"]
+    assert any(p.grad is not None and p.grad.any() for p in anger.merge.parameters())
+    motion = [p.grad for p in anger.motion.parameters()]
     assert all(gradient is None or not gradient.any() for gradient in motion)
 
 

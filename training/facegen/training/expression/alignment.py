@@ -64,14 +64,15 @@ def align(
     if factor > 1:
         reduced = (max(1, -(-part.shape[1] // factor)), max(1, -(-part.shape[0] // factor)))
         to_part /= np.array([[part.shape[1] / reduced[0]], [part.shape[0] / reduced[1]]])
-        part = cv2.resize(part, reduced, interpolation=cv2.INTER_AREA)
+        part = cv2.resize(part, reduced, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     # OpenCV's coordinates are those of pixel centres.
     pixels = np.array([[1 / size_px, 0, 0.5 / size_px], [0, 1 / size_px, 0.5 / size_px], [0, 0, 1]])
     whole = to_part @ pixels - np.array([[0, 0, 0.5], [0, 0, 0.5]])
-    return cv2.warpAffine(
+    square = cv2.warpAffine(
         part,
         whole,
         (size_px, size_px),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return square.astype(np.uint8, copy=False)

@@ -116,7 +116,7 @@ class ExpressionEncoder(nn.Module):
             )
             for a, b in pairwise((config.channels, *config.widths))
         )
-        side = config.image_size
+        side: int = config.image_size
         for _ in config.widths:
             side = side // 2 + 1  # 48 → 25 → 13 → 7 → 4 → 3
         self.mu = nn.Linear(config.widths[-1] * side * side, config.latent_size)
