@@ -23,6 +23,8 @@ facegen models
 facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png
 facegen reconstruct "$photo" "${square[@]}" --out out/reconstruction --side-by-side out/reconstruction.png
 facegen interpolate --seeds 7,8 --count 9 --out out/path --strip out/path.png
+facegen transfer "$photo" --all --out out/expressions.jpg
+facegen transfer "$photo" --expression happiness --out out/happiness.jpg
 
 cat <<END
 
@@ -30,4 +32,6 @@ cat <<END
 the same faces as one grid  out/faces.png
 a photo and what it became  out/reconstruction.png
 from one face to another    out/path.png
+a photo, five expressions   out/expressions.jpg
+the same photo, happier     out/happiness.jpg
 END
