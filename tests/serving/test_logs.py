@@ -29,7 +29,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return lambda: capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", _NASTY)
+@pytest.mark.parametrize("text", _NASTY, ids=ascii)
 def test_text_line_cannot_be_forged(logged: Callable[[], str], text: str) -> None:
     configure_logging("info", "text")
 
@@ -43,7 +43,7 @@ def test_text_line_cannot_be_forged(logged: Callable[[], str], text: str) -> Non
     lines[0].encode()
 
 
-@pytest.mark.parametrize("text", _NASTY)
+@pytest.mark.parametrize("text", _NASTY, ids=ascii)
 def test_json_line_holds_every_value_as_it_was(logged: Callable[[], str], text: str) -> None:
     configure_logging("info", "json")
 

@@ -68,7 +68,7 @@ def fold_affine(
     Returns:
         As `fold_head`.
     """
-    affine = (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d)
+    affine = (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d, nn.PixelShuffle)
     folded = list(takewhile(lambda stage: isinstance(stage, affine), stages))
     head = copy.deepcopy(nn.Sequential(linear, nn.Unflatten(1, shape), *folded)).double().eval()
     with torch.no_grad():

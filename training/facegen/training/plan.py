@@ -35,6 +35,7 @@ from facegen.training.expression.data import (
 )
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.expression.module import ExpressionModule
+from facegen.training.expression.shapes import ShapeTransport
 from facegen.training.latents import encode_pictures
 from facegen.training.module import AutoencoderModule
 from facegen.training.prior import MixturePrior, fit_mixture
@@ -200,21 +201,22 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
     for guide in guides:
         if guide.config.model.expressions != config.model.expressions:
             raise RunError(guide.paths.folder, "tells other expressions apart than this recipe's")
-    models = [guide.model for guide in guides]
-    module = _seeded(config, lambda: ExpressionModule(config, models))
-    _start(module.model, config, start)
     aligned = load_aligned_faces(config.data, config.model.expressions)
     train = aligned.train.where((aligned.train.labels >= 0) & aligned.train.good)
     labelled = aligned.validation.labelled()
     validation = labelled.where(labelled.good) if labelled.good.any() else labelled
     classes = [np.flatnonzero(train.labels == k) for k in range(len(config.model.expressions))]
+    models = [guide.model for guide in guides]
+    transport = ShapeTransport(train.shapes, train.labels, len(classes))
+    module = _seeded(config, lambda: ExpressionModule(config, models, transport))
+    _start(module.model, config, start)
 
     facts = _aligned_facts(aligned, train, validation) | _start_facts(start)
     return Plan(
         module,
         module.model,
         column_loader(
-            {"images": train.images, "labels": train.labels},
+            {"images": train.images, "shapes": train.shapes},
             BalancedOrder(
                 classes, config.batch_size, steps=config.steps_per_epoch, seed=config.seed
             ),
@@ -236,6 +238,7 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
             "nll": "Likelihood, nats an image",
             "kl": "KL divergence, nats",
             "error": "Squared error of the plain VAE",
+            "shape": "Distance of points from where they should go, pixels",
             "guidance": "Guides' cross-entropy, nats",
             "judged": "Critic's judgement",
             "convinced": "Edits that guides believe",

@@ -12,12 +12,15 @@ from facegen.training.expression.objective import ExpressionLossConfig
 
 __all__ = [
     "AlignerDataConfig",
+    "AlignerOptimizerConfig",
     "AlignerRecipe",
     "AnyRecipe",
+    "ClassifierOptimizerConfig",
     "ClassifierRecipe",
     "DataConfig",
     "ExamplesConfig",
     "ExpressionDataConfig",
+    "ExpressionOptimizerConfig",
     "ExpressionRecipe",
     "LossConfig",
     "OptimizerConfig",
@@ -72,6 +75,43 @@ class OptimizerConfig(_Frozen):
     """Steps of linear growth to the highest learning rate."""
     gradient_clip_norm: float = Field(default=5.0, ge=0)
     """Longest gradient, of the loss per image value; 0 never clips."""
+
+
+class ClassifierOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule, with the defaults of classifiers."""
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """The highest learning rate."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Decoupled decay of weights; biases and normalisations have none."""
+    schedule: Literal["cosine", "one-cycle", "constant"] = "one-cycle"
+    """How the learning rate goes after the warm-up."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear growth to the highest learning rate."""
+    gradient_clip_norm: float = Field(default=0.0, ge=0)
+    """Longest gradient, of the loss per image value; 0 never clips."""
+
+
+class AlignerOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule, with the defaults of aligners."""
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """The highest learning rate."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Decoupled decay of weights; biases and normalisations have none."""
+    schedule: Literal["cosine", "one-cycle", "constant"] = "one-cycle"
+    """How the learning rate goes after the warm-up."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear growth to the highest learning rate."""
+
+
+class ExpressionOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule, with the defaults of expression models."""
+
+    learning_rate: float = Field(default=4e-4, gt=0)
+    """The highest learning rate."""
+    critic_learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest learning rate of the critic."""
 
 
 class PriorConfig(_Frozen):
@@ -157,13 +197,7 @@ class ClassifierRecipe(Recipe):
     """Which faces."""
     model: ClassifierConfig = ClassifierConfig()
     """What the model is made of."""
-    optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=3e-3,
-        weight_decay=0.05,
-        schedule="one-cycle",
-        warmup_steps=500,
-        gradient_clip_norm=0.0,
-    )
+    optimizer: ClassifierOptimizerConfig = ClassifierOptimizerConfig()
     """AdamW and its schedule."""
 
 
@@ -188,7 +222,7 @@ class ExpressionRecipe(Recipe):
     """What the model is made of."""
     loss: ExpressionLossConfig = ExpressionLossConfig()
     """The objective."""
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4)
+    optimizer: ExpressionOptimizerConfig = ExpressionOptimizerConfig()
     """AdamW and its schedule."""
     prior: PriorConfig = PriorConfig()
     """The mixture fitted afterwards."""
@@ -234,9 +268,7 @@ class AlignerRecipe(Recipe):
     """How squares are moved."""
     model: AlignerConfig = AlignerConfig()
     """What the model is made of."""
-    optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=2e-3, weight_decay=1e-2, schedule="one-cycle", warmup_steps=500
-    )
+    optimizer: AlignerOptimizerConfig = AlignerOptimizerConfig()
     """AdamW and its schedule."""
 
 

@@ -15,8 +15,13 @@ _GAIN = 10.0
 """Of the scores: normalised layers alone never reach the hinges at ±1, and learn little."""
 
 
+_REGIONS = ((0, 0, 48, 48), (24, 10, 48, 38), (8, 4, 28, 44))
+"""Face, mouth and eyes, (top, left, bottom, right): an edit changes little else, which a critic of
+all would average over."""
+
+
 class ExpressionCritic(nn.Module):
-    """Critics of patches, of what guides see of a picture, and of its pixels.
+    """Critics of patches: of what guides see of a picture, and of face, mouth and eyes in pixels.
 
     The guides' frozen features make a critic that learns in hundreds of steps what takes one of
     pixels tens of thousands: Sauer et al. (2021), https://arxiv.org/abs/2111.01007. Every critic
@@ -39,14 +44,7 @@ class ExpressionCritic(nn.Module):
             )
             for width in feature_widths
         )
-        stages: list[nn.Module] = []
-        channels = 1
-        for width in _WIDTHS:
-            convolution = nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1)
-            stages += [spectral_norm(convolution), nn.LeakyReLU(0.2)]
-            channels = width
-        stages.append(spectral_norm(nn.Conv2d(channels, expression_count, 3, padding=1)))
-        self.pixels = nn.Sequential(*stages)
+        self.pixels = nn.ModuleList(_pixel_critic(expression_count) for _ in _REGIONS)
 
     def forward(self, x: Tensor, features: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, ...]:
         """Score patches for expressions; higher is more real.
@@ -57,12 +55,24 @@ class ExpressionCritic(nn.Module):
             labels: (B,).
 
         Returns:
-            (B, h, w) for every critic, that of the pixels last.
+            (B, h, w) for every head, and then for face, mouth and eyes.
         """
         maps = [head(some) for head, some in zip(self.heads, features, strict=True)]
-        maps.append(self.pixels(2 * x - 1))
+        for critic, (top, left, bottom, right) in zip(self.pixels, _REGIONS, strict=True):
+            maps.append(critic(2 * x[..., top:bottom, left:right] - 1))
         rows = torch.arange(len(labels), device=labels.device)
         return tuple(_GAIN * scores[rows, labels] for scores in maps)
+
+
+def _pixel_critic(expression_count: int) -> nn.Sequential:
+    stages: list[nn.Module] = []
+    channels = 1
+    for width in _WIDTHS:
+        convolution = nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1)
+        stages += [spectral_norm(convolution), nn.LeakyReLU(0.2)]
+        channels = width
+    stages.append(spectral_norm(nn.Conv2d(channels, expression_count, 3, padding=1)))
+    return nn.Sequential(*stages)
 
 
 def jitter(x: Tensor, random: torch.Generator) -> Tensor:

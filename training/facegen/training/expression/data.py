@@ -16,6 +16,7 @@ from facegen.training.data.fer import FER_PLUS_NAMES
 from facegen.training.errors import ConfigurationError, DatasetError
 from facegen.training.expression.alignment import TEMPLATE, align, square_to_picture
 from facegen.training.expression.points import FOUND, load_points
+from facegen.training.expression.shapes import shape_in_square
 from facegen.training.recipes import ExpressionDataConfig
 
 __all__ = ["AlignedFaces", "AlignedSplit", "half_of", "load_aligned_faces"]
@@ -39,6 +40,7 @@ class AlignedSplit:
         images: (N, 48, 48, 1) uint8.
         labels: (N,): index of the expression that enough of the votes name, or -1.
         votes: (N, K): the expressions' shares of the votes for them; zeros where there are none.
+        shapes: (N, 68, 2): points of the faces, in the square's sides.
         good: (N,): the face was found, fits the template and lies inside its picture.
         names: The pictures' names in the data set.
     """
@@ -46,6 +48,7 @@ class AlignedSplit:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     votes: NDArray[np.float32]
+    shapes: NDArray[np.float32]
     good: NDArray[np.bool_]
     names: tuple[str, ...]
 
@@ -56,7 +59,12 @@ class AlignedSplit:
         """The chosen faces, in the same order."""
         names = tuple(name for name, kept in zip(self.names, chosen, strict=True) if kept)
         return AlignedSplit(
-            self.images[chosen], self.labels[chosen], self.votes[chosen], self.good[chosen], names
+            self.images[chosen],
+            self.labels[chosen],
+            self.votes[chosen],
+            self.shapes[chosen],
+            self.good[chosen],
+            names,
         )
 
     def labelled(self) -> "AlignedSplit":
@@ -137,6 +145,7 @@ def _align_split(
         _outside(m, pixels.shape[1]) < _MOST_OUTSIDE and _residual(m, p) < _LARGEST_RESIDUAL
         for m, p in zip(matrices, found["points"], strict=True)
     ]
+    shapes = [shape_in_square(s, m) for s, m in zip(found["shape"], matrices, strict=True)]
     pictures = [faces.dataset.pictures[i] for i in faces.indices[split]]
     votes = np.array([_votes(picture, expressions) for picture in pictures], dtype=np.float64)
     of_all, of_them = votes.max(1), votes[:, : len(expressions)]
@@ -146,6 +155,7 @@ def _align_split(
         images[..., None],
         np.where(clear, largest, -1),
         (of_them / np.maximum(of_them.sum(1, keepdims=True), 1)).astype(np.float32),
+        np.array(shapes, dtype=np.float32),
         np.array(fits) & (found["score"] > FOUND),
         tuple(picture.name for picture in pictures),
     )

@@ -20,7 +20,10 @@ __all__ = [
     "ExpressionDecoder",
     "ExpressionEncoder",
     "ExpressionModel",
+    "Fields",
     "apply_edit",
+    "fields",
+    "warp",
 ]
 
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger")
@@ -49,8 +52,10 @@ class ExpressionConfig(BaseModel):
     """Values in a latent."""
     widths: tuple[int, int, int, int, int] = (24, 48, 96, 192, 192)
     """Channels of the encoder's stages."""
-    feature_channels: int = Field(default=24, ge=1)
+    feature_channels: int = Field(default=48, ge=1)
     """Channels of the spatial features that the decoders see beside the latent."""
+    decoder_widths: tuple[int, int, int] = (32, 64, 96)
+    """Channels of a decoder at 12 x 12, 6 x 6 and 3 x 3."""
     expressions: tuple[str, ...] = EXPRESSIONS
     """The decoders' names."""
     flow_limit: float = Field(default=0.06, gt=0, le=0.5)
@@ -79,21 +84,27 @@ class Edit(NamedTuple):
     flow: Tensor
 
 
-def _up(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.ConvTranspose2d:
-    convolution = nn.ConvTranspose2d(
-        inputs, outputs, kernel_size=3, stride=2, padding=1, output_padding=1
-    )
-    # A quarter of a kernel's weights reach an output at stride 2.
-    nn.init.normal_(convolution.weight, std=gain * math.sqrt(2 / (inputs * 9 / 4)))
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
-    return convolution
-
-
 def _same(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Conv2d:
     convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
     nn.init.normal_(convolution.weight, std=gain * math.sqrt(2 / (inputs * 9)))
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
     return convolution
+
+
+def _up(inputs: int, outputs: int, *, gain: float = 1.0) -> tuple[nn.Module, nn.Module]:
+    """Twice the side: Shi et al. (2016), https://arxiv.org/abs/1609.05158."""
+    return _same(inputs, 4 * outputs, gain=gain), nn.PixelShuffle(2)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _same(width, width)
+        self.second = _same(width, width, gain=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.second(functional.silu(self.first(x)))
+        return functional.silu(x + change)
 
 
 class ExpressionEncoder(nn.Module):
@@ -121,7 +132,12 @@ class ExpressionEncoder(nn.Module):
             side = side // 2 + 1  # 48 → 25 → 13 → 7 → 4 → 3
         self.mu = nn.Linear(config.widths[-1] * side * side, config.latent_size)
         self.logvar = nn.Linear(config.widths[-1] * side * side, config.latent_size)
-        self.features = nn.Conv2d(config.widths[1], config.feature_channels, kernel_size=2)
+        self.features = nn.Sequential(
+            nn.Conv2d(config.widths[1], config.feature_channels, kernel_size=2),
+            nn.SiLU(),
+            _Residual(config.feature_channels),
+            _Residual(config.feature_channels),
+        )
 
     def forward(self, x: Tensor) -> Encoding:
         """Encode pictures.
@@ -141,19 +157,8 @@ class ExpressionEncoder(nn.Module):
         return Encoding(Posterior(self.mu(x), logvar), features)
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = _same(width, width)
-        self.second = _same(width, width, gain=0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.second(functional.silu(self.first(x)))
-        return functional.silu(x + change)
-
-
 class _Blur(nn.Module):
-    """The mean of 2 × 2 neighbours, twice: takes the chequers that transposed convolutions leave.
+    """The mean of 2 × 2 neighbours, twice: takes the chequers that sub-pixel convolutions leave.
 
     Karras et al. (2019), https://arxiv.org/abs/1812.04948, section 2, blur what they enlarge too.
     """
@@ -174,18 +179,20 @@ class ExpressionDecoder(nn.Module):
 
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
-        _, low, middle, high, _ = config.widths
+        low, middle, high = config.decoder_widths
         self.flow_limit = config.flow_limit
         self.high = high
         self.linear = nn.Linear(config.latent_size, high * 3 * 3)
-        self.trunk = nn.Sequential(_up(high, middle), nn.SiLU(), _up(middle, low), nn.SiLU())
+        self.trunk = nn.Sequential(
+            *(*_up(high, middle), nn.SiLU()),
+            *(*_up(middle, low), nn.SiLU()),
+        )
         self.merge = nn.Sequential(_same(low + config.feature_channels, low), nn.SiLU())
-        self.residual = nn.Sequential(_Residual(low), _Residual(low))
-        first = config.widths[0]
+        self.residual = _Residual(low)
         self.content = nn.Sequential(
-            *(_up(low, first), _Blur(), nn.SiLU()),
-            *(_up(first, first // 2), _Blur(), nn.SiLU()),
-            _same(first // 2, 1, gain=0.2),
+            *(*_up(low, low // 2), _Blur(), nn.SiLU()),
+            *(_same(low // 2, low // 2), nn.SiLU()),
+            *(*_up(low // 2, 1, gain=0.2), _Blur()),
         )
         motion = _same(low // 2, 3, gain=0.1)
         assert motion.bias is not None
@@ -291,12 +298,49 @@ def window(size: int) -> Tensor:
     return torch.where(edge < 1, 0.5 - 0.5 * torch.cos(math.pi * edge), torch.ones(()))
 
 
+class Fields(NamedTuple):
+    """An edit's mask (B, 1, H, W) and flow (B, 2, H, W) for every pixel."""
+
+    mask: Tensor
+    flow: Tensor
+
+
+def fields(edit: Edit, size: int, strength: float | Tensor = 1.0) -> Fields:
+    """Smooth an edit's mask and flow.
+
+    Cubic B-splines of the cells, which fade out at the border, so that the picture can be put back
+    where it was cut out.
+
+    Args:
+        edit: Of pictures.
+        size: Their height and width in pixels.
+        strength: Scales mask and flow; a tensor is (B, 1, 1, 1).
+
+    Returns:
+        The fields; the mask is at most 1.
+    """
+    spline = spline_matrix(size).to(edit.mask)
+    fade = window(size).to(edit.mask)
+    fade = strength * fade[:, None] * fade  # (H, W), or (B, 1, H, W)
+    mask = (fade * (spline @ edit.mask @ spline.T)).clamp(max=1.0)
+    return Fields(mask, fade * (spline @ edit.flow @ spline.T))
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Take each pixel of pictures (B, C, H, W) from where a flow (B, 2, H, W) says."""
+    place = (torch.arange(x.shape[-1], device=x.device, dtype=x.dtype) + 0.5) / x.shape[-1]
+    down, right = torch.meshgrid(place, place, indexing="ij")
+    source = torch.stack([right + flow[:, 0], down + flow[:, 1]], -1)  # (B, H, W, 2)
+    return functional.grid_sample(
+        x, 2 * source - 1, mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
 def apply_edit(x: Tensor, edit: Edit, strength: float | Tensor = 1.0) -> Tensor:
     """Edit pictures: y = (1 - A) · warp(x) + A · content.
 
     Pumarola et al. (2018), https://arxiv.org/abs/1807.09251, equation 1, with a warp of the
-    picture in its own place. Mask and flow are smoothed by cubic B-splines and fade out at the
-    border, so that the picture can be put back where it was cut out.
+    picture in its own place.
 
     Args:
         x: (B, 1, H, W) in [0, 1].
@@ -306,16 +350,6 @@ def apply_edit(x: Tensor, edit: Edit, strength: float | Tensor = 1.0) -> Tensor:
     Returns:
         (B, 1, H, W); x at strength 0, up to rounding.
     """
-    size = x.shape[-1]
-    spline = spline_matrix(size).to(x)
-    fade = window(size).to(x)
-    fade = strength * fade[:, None] * fade  # (H, W), or (B, 1, H, W)
-    mask = (fade * (spline @ edit.mask @ spline.T)).clamp(max=1.0)  # (B, 1, H, W)
-    flow = fade * (spline @ edit.flow @ spline.T)  # (B, 2, H, W)
-    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
-    down, right = torch.meshgrid(place, place, indexing="ij")
-    source = torch.stack([right + flow[:, 0], down + flow[:, 1]], -1)  # (B, H, W, 2)
-    warped = functional.grid_sample(
-        x, 2 * source - 1, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    mask, flow = fields(edit, x.shape[-1], strength)
+    warped = warp(x, flow)
     return warped + mask * (edit.content - warped)

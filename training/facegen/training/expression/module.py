@@ -11,7 +11,13 @@ from torch import Tensor
 from facegen.training.expression.classifier import Classifier
 from facegen.training.expression.critic import ExpressionCritic
 from facegen.training.expression.model import ExpressionModel, apply_edit
-from facegen.training.expression.objective import Batch, edit_losses, model_losses
+from facegen.training.expression.objective import (
+    Batch,
+    edit_losses,
+    model_losses,
+    motion_losses,
+)
+from facegen.training.expression.shapes import ShapeTransport, mirror_shapes
 from facegen.training.losses import squared_error
 from facegen.training.module import to_input
 from facegen.training.randomness import generator
@@ -29,40 +35,65 @@ class ExpressionModule(LightningModule):
     Args:
         config: The recipe.
         guides: Finished classifiers; frozen here, and no part of the checkpoint.
+        transport: Where points of faces go from one expression to another.
     """
 
-    def __init__(self, config: ExpressionRecipe, guides: Sequence[Classifier]) -> None:
+    def __init__(
+        self, config: ExpressionRecipe, guides: Sequence[Classifier], transport: ShapeTransport
+    ) -> None:
         super().__init__()
         self.config = config
         self.model = ExpressionModel(config.model)
         # In a tuple they are no submodules: not trained, averaged or saved.
         self.guides = tuple(guide.eval().requires_grad_(requires_grad=False) for guide in guides)
+        self.transport = transport
         widths = [width for guide in self.guides for width in guide.feature_widths()]
         self.critic = ExpressionCritic(len(config.model.expressions), widths)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """One step's loss, of `images` (K · n, 48, 48, 1) uint8 in equal runs, one an expression.
 
-        The first `vae_steps` steps train the plain VAE alone.
+        The first `vae_steps` steps train the plain VAE and the flow alone.
+
+        Args:
+            batch: `images` and the faces' `shapes` (K · n, 68, 2).
+            batch_idx: Its number.
         """
         random = generator(
             self.config.seed, "train", self.global_step, device=batch["images"].device
         )
-        x = shade(batch["images"].permute(0, 3, 1, 2).float() / 255, random)
+        x = batch["images"].permute(0, 3, 1, 2).float() / 255
+        x, shapes = mirror(x, batch["shapes"], random)
+        x = shade(x, random)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        pairs = Batch.of(x, len(self.config.model.expressions), random)
-        editing = self.global_step >= self.config.vae_steps
-        loss = self.config.loss if editing else self.config.loss.model_copy(update={"own": 0.0})
+        pairs = Batch.of(x, shapes, len(self.config.model.expressions))
+        loss, since = self.config.loss, self.global_step - self.config.vae_steps
+        if editing := since >= 0:
+            grown = min(1.0, (since + 1) / max(1, loss.guidance_steps))
+            loss = loss.model_copy(update={"guidance": grown * loss.guidance})
+        else:
+            loss = loss.model_copy(update={"own": 0.0})
         losses, mu, features = model_losses(self.model, pairs, loss, random)
         parts = {name: getattr(losses, name) for name in ("nll", "kl", "own")}
         total = losses.total
         if editing:
             edits = edit_losses(
-                self.model, self.critic, self.guides, pairs, (mu, features), loss, random
+                self.model,
+                self.critic,
+                self.guides,
+                self.transport,
+                pairs,
+                (mu, features),
+                loss,
+                random,
             )
             parts |= {name: value for name, value in edits._asdict().items() if name != "total"}
             total = total + edits.total + edits.critic
+        else:
+            motion = motion_losses(self.model, self.transport, pairs, (mu, features), loss)
+            parts |= {"shape": motion.error, "flow": motion.length}
+            total = total + motion.total
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in parts.items()},
             on_step=False,
@@ -116,10 +147,15 @@ class ExpressionModule(LightningModule):
         }
 
 
+def mirror(x: Tensor, shapes: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror half of the pictures (B, 1, H, W), and their shapes (B, 68, 2) with them."""
+    chosen = torch.rand(len(x), generator=random, device=x.device) < 0.5
+    pictures = torch.where(chosen[:, None, None, None], x.flip(3), x)
+    return pictures, torch.where(chosen[:, None, None], mirror_shapes(shapes), shapes)
+
+
 def shade(x: Tensor, random: torch.Generator) -> Tensor:
-    """Mirror half of the pictures (B, 1, H, W) in [0, 1], and change contrast and brightness."""
-    count, device = len(x), x.device
-    mirrored, contrast, shift = torch.rand(3, count, 1, 1, 1, generator=random, device=device)
-    x = torch.where(mirrored < 0.5, x.flip(3), x)
+    """Change contrast and brightness of pictures (B, 1, H, W) in [0, 1]."""
+    contrast, shift = torch.rand(2, len(x), 1, 1, 1, generator=random, device=x.device)
     shaded: Tensor = ((x - 0.5) * (0.85 + 0.3 * contrast) + 0.42 + 0.16 * shift).clamp(0, 1)
     return shaded

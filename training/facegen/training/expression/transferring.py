@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from facegen.training.expression.model import ExpressionModel, apply_edit, spline_matrix, window
+from facegen.training.expression.model import ExpressionModel, apply_edit, fields
 from facegen.training.expression.sources import Pixels
 from facegen.training.module import to_input
 
@@ -48,20 +47,12 @@ def transfer_with(model: ExpressionModel) -> Transfer:
             encoding = model.encoder(x)
             edit = model.decoders[expression](encoding.posterior.mu, encoding.features)
             y = apply_edit(x, edit, strength).clamp(0, 1).mul(255).round().to(torch.uint8)
-            size = x.shape[-1]
-            mask = _as_applied(edit.mask, size, strength).clamp(max=1)[:, 0]
-            flow = _as_applied(edit.flow, size, strength).permute(0, 2, 3, 1)
-            parts.append([it.cpu().numpy() for it in (y.permute(0, 2, 3, 1), mask, flow)])
+            mask, flow = fields(edit, x.shape[-1], strength)
+            rows = (y.permute(0, 2, 3, 1), mask[:, 0], flow.permute(0, 2, 3, 1))
+            parts.append([it.cpu().numpy() for it in rows])
         if not parts:
             shape = images.shape[:3]
             return Transferred(images, np.zeros(shape, "f4"), np.zeros((*shape, 2), "f4"))
         return Transferred(*(np.concatenate(it) for it in zip(*parts, strict=True)))
 
     return transfer
-
-
-def _as_applied(cells: Tensor, size: int, strength: float) -> Tensor:
-    """Mask or flow (B, C, 12, 12) at every pixel, (B, C, size, size), as `apply_edit` has it."""
-    spline, fade = spline_matrix(size).to(cells), window(size).to(cells)
-    smooth: Tensor = spline @ cells @ spline.T
-    return smooth * (strength * fade[:, None] * fade)
