@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -31,16 +32,18 @@ def measured(
     tiny_fer: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path, dict[str, Any]]:
-    """The run's folder, the page and the results."""
-    page = tmp_path_factory.mktemp("report") / "page.html"
+    """A run's folder, the page and the results."""
+    folder = tmp_path_factory.mktemp("report")
+    run, page = folder / "run", folder / "page.html"
+    shutil.copytree(tiny_expression_run, run)
     results = evaluate_expression_run(
-        tiny_expression_run,
+        run,
         judge=tiny_classifier_runs["judge"],
         data=tiny_fer,
         report=page,
         protocol=PROTOCOL,
     )
-    return tiny_expression_run, page, results
+    return run, page, results
 
 
 def test_evaluation_leaves_its_headline_and_everything(

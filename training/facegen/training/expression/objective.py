@@ -46,8 +46,8 @@ class ExpressionLossConfig(BaseModel):
     """Of each critic's judgement."""
     low_pass: float = Field(default=0.25, ge=0)
     """Of the change that is left after reduction to 8 x 8, mean absolute."""
-    roughness: float = Field(default=3.0, ge=0)
-    """Of how much farther pixels lie from their neighbours' mean than in the face edited."""
+    roughness: float = Field(default=30.0, ge=0)
+    """Of how much farther pixels lie from their neighbours' mean than there in the face edited."""
     shape: float = Field(default=0.2, ge=0)
     """Of the squared distance in pixels between where the flow takes a face's points and where
     faces with the expression have them."""
@@ -291,8 +291,9 @@ def _away(points: Tensor, size: int) -> Tensor:
 
 
 def _roughness(x: Tensor) -> Tensor:
-    """How far pixels lie from the mean of their 3 × 3 neighbourhood, mean absolute, (B,)."""
-    return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs().mean((1, 2, 3))
+    """How far pixels lie from the mean of their 3 × 3 neighbourhood, in 8 × 8 parts of a picture."""
+    away = (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
+    return functional.avg_pool2d(away, x.shape[-1] // 8)
 
 
 def _adversarial(
