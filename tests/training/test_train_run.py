@@ -132,6 +132,7 @@ def test_grey_folder_trains_with_fixed_weight_and_one_cycle(celeba: Path, tmp_pa
         "data.reader=folder",
         "loss.reconstruction=fixed",
         "loss.beta=0.5",
+        "loss.ssim_weight=0",
         "optimizer.schedule=one-cycle",
         "ema_decay=0",
         "channels_last=false",

@@ -36,7 +36,7 @@ class ExpressionLossConfig(BaseModel):
     """Of 1 − SSIM of the content on the own expression, for every value of an image."""
     own: float = Field(default=4.0, ge=0)
     """Of the change that a face's own decoder makes, mean absolute."""
-    guidance: float = Field(default=0.4, ge=0)
+    guidance: float = Field(default=0.5, ge=0)
     """Of the guides' cross-entropy on varied copies of the edited faces."""
     guidance_steps: int = Field(default=1500, ge=0)
     """Steps over which guidance grows from nothing, while the critics learn."""
