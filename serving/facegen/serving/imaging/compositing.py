@@ -6,6 +6,7 @@ pixels wherever an edit leaves them alone.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -164,16 +165,13 @@ def _raster(edit: FaceEdit, strength: float, side_px: float) -> NDArray[np.float
         (R + 1, R + 1, 4): content, mask, and flow to the right and down; on the edges 0.
     """
     nodes = min(_MOST_NODES, _NODES * max(1, round(side_px / _NODES)))
-    places = np.arange(nodes + 1) / nodes
     # Of a face that is smaller than the content, some pixels would be left out.
     size = min(edit.content.shape[0], max(len(edit.mask), round(side_px)))
     content = cv2.resize(
         edit.content.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA
     )
-    interpolation = _interpolation_matrix(places, size)
-    spline = _spline_matrix(places, len(edit.mask))
-    fade = _fade(places)
-    fade = strength * fade[:, None] * fade
+    interpolation, spline, fade = _bases(nodes, size, len(edit.mask))
+    fade = strength * fade
     planes = [
         interpolation @ content @ interpolation.T,
         np.minimum(fade * (spline @ edit.mask @ spline.T), 1),
@@ -181,6 +179,27 @@ def _raster(edit: FaceEdit, strength: float, side_px: float) -> NDArray[np.float
         fade * (spline @ edit.flow[..., 1] @ spline.T),
     ]
     return np.stack(planes, -1).astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def _bases(
+    nodes: int, size: int, cells: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What a raster's contents, cells and borders are multiplied by; half of a small face's cost.
+
+    Returns:
+        (R + 1, size), (R + 1, cells) and (R + 1, R + 1).
+    """
+    places = np.arange(nodes + 1) / nodes
+    fade = _fade(places)
+    bases = (
+        _interpolation_matrix(places, size),
+        _spline_matrix(places, cells),
+        fade[:, None] * fade,
+    )
+    for basis in bases:
+        basis.flags.writeable = False
+    return bases
 
 
 def _spline_matrix(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:

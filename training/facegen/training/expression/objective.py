@@ -291,7 +291,7 @@ def _away(points: Tensor, size: int) -> Tensor:
 
 
 def _roughness(x: Tensor) -> Tensor:
-    """How far pixels lie from the mean of their 3 × 3 neighbourhood, in 8 × 8 parts of a picture."""
+    """How far pixels lie from the mean of 3 × 3 around them, in 8 × 8 parts of a picture."""
     away = (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
     return functional.avg_pool2d(away, x.shape[-1] // 8)
 
