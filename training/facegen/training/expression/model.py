@@ -192,7 +192,7 @@ class ExpressionDecoder(nn.Module):
         self.content = nn.Sequential(
             *(*_up(low, low // 2), _Blur(), nn.SiLU()),
             *(_same(low // 2, low // 2), nn.SiLU()),
-            *(*_up(low // 2, 1, gain=0.2), _Blur()),
+            *(*_up(low // 2, 1, gain=0.2), _Blur(), _Blur()),
         )
         motion = _same(low // 2, 3, gain=0.1)
         assert motion.bias is not None
