@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -80,6 +80,7 @@ def test_grey_pictures_stay_grey_beside_coloured_ones(channels: tuple[int, ...])
 
 
 @settings(max_examples=20, deadline=None)
+@example(sizes=[(4, 1)], tile_px=74)
 @given(
     st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=9),
     st.integers(40, 200),

@@ -51,7 +51,7 @@ def contact_sheet(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         left, top = gap + column * across, gap + row * down
-        tile = _fit(picture.pixels, (width_px, height_px))
+        tile = _fit(picture.pixels, (tile_px, tile_px))
         sheet.paste(tile, (left + (width_px - tile.width) // 2, top + (height_px - tile.height)))
         caption = _shorten(picture.caption, font, width_px)
         middle = (left + width_px / 2, top + height_px + (caption_px - gap / 2) / 2)
