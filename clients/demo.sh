@@ -24,7 +24,7 @@ facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png
 facegen reconstruct "$photo" "${square[@]}" --out out/reconstruction --side-by-side out/reconstruction.png
 facegen interpolate --seeds 7,8 --count 9 --out out/path --strip out/path.png
 facegen transfer "$photo" --all --out out/expressions.jpg
-facegen transfer "$photo" --expression happiness --out out/happiness.jpg
+facegen transfer "$photo" --expression neutral --out out/neutral.jpg
 
 cat <<END
 
@@ -33,5 +33,5 @@ the same faces as one grid  out/faces.png
 a photo and what it became  out/reconstruction.png
 from one face to another    out/path.png
 a photo, five expressions   out/expressions.jpg
-the same photo, happier     out/happiness.jpg
+the same photo, no smile    out/neutral.jpg
 END
