@@ -42,8 +42,8 @@ _SHAPES = {
         {"latent": ("TYPE_FP32", [8]), "features": ("TYPE_FP32", [6, 12, 12])},
         {
             "image": ("TYPE_UINT8", [48, 48, 1]),
-            "mask": ("TYPE_FP32", [12, 12, 1]),
-            "flow": ("TYPE_FP32", [12, 12, 2]),
+            "mask": ("TYPE_FP32", [24, 24, 1]),
+            "flow": ("TYPE_FP32", [24, 24, 2]),
         },
     ),
     "aligner": (

@@ -33,16 +33,16 @@ def _edit(seed: int = 0) -> FaceEdit:
     random = np.random.default_rng(seed)
     return FaceEdit(
         content=_smooth_noise(48, 48, seed=seed + 1),
-        mask=random.random((12, 12), np.float32),
-        flow=random.uniform(-0.1, 0.1, (12, 12, 2)).astype(np.float32),
+        mask=random.random((24, 24), np.float32),
+        flow=random.uniform(-0.05, 0.05, (24, 24, 2)).astype(np.float32),
     )
 
 
 def _zeros() -> FaceEdit:
     return FaceEdit(
         content=np.full((48, 48), 255, np.uint8),
-        mask=np.zeros((12, 12), np.float32),
-        flow=np.zeros((12, 12, 2), np.float32),
+        mask=np.zeros((24, 24), np.float32),
+        flow=np.zeros((24, 24, 2), np.float32),
     )
 
 
@@ -64,8 +64,8 @@ def _squares(draw: st.DrawFn, *, most_px: float = 150) -> NDArray[np.float64]:
 @st.composite
 def _edits(draw: st.DrawFn) -> FaceEdit:
     cells = st.floats(0, 1, width=32)
-    mask = draw(arrays(np.float32, (12, 12), elements=cells))
-    flow = draw(arrays(np.float32, (12, 12, 2), elements=st.floats(-0.125, 0.125, width=32)))
+    mask = draw(arrays(np.float32, (24, 24), elements=cells))
+    flow = draw(arrays(np.float32, (24, 24, 2), elements=st.floats(-0.0625, 0.0625, width=32)))
     return FaceEdit(_edit(draw(st.integers(0, 9))).content, mask, flow)
 
 
@@ -111,15 +111,15 @@ def test_pixels_that_mask_and_flow_leave_alone_stay_as_they_are(
     photo: NDArray[np.uint8], square: NDArray[np.float64], edit: FaceEdit, strength: float
 ) -> None:
     mask, flow = edit.mask.copy(), edit.flow.copy()
-    mask[:, 4:] = 0
-    flow[:, 4:] = 0
+    mask[:, 8:] = 0
+    flow[:, 8:] = 0
 
     result = composite(photo, square, replace(edit, mask=mask, flow=flow), strength)
 
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]] + 0.5
     u = np.einsum("j,jhw->hw", to_square(square)[0], np.stack([x, y, np.ones_like(x)]))
-    # A spline's cell reaches two cells past its own middle, 3.5 / 12; the raster one node further.
-    alone = u > 5.5 / 12 + 1 / 96
+    # A spline's cell reaches two cells past its own middle, 7.5 / 24; the raster one node further.
+    alone = u > 9.5 / 24 + 1 / 96
     np.testing.assert_array_equal(result[alone], photo[alone])
 
 
@@ -166,8 +166,8 @@ def _as_in_training(
 def test_a_face_partly_outside_is_edited_as_if_the_photo_went_on(
     side_px: int, rotation_degrees: float
 ) -> None:
-    whole = _smooth_noise(400, 400, 3)
-    edit = replace(_edit(), flow=np.zeros((12, 12, 2), np.float32))
+    whole = _smooth_noise(400, 400)[..., None].repeat(3, 2)
+    edit = replace(_edit(), flow=np.zeros((24, 24, 2), np.float32))
     square = square_at((180.3, 190.6), side_px, rotation_degrees=rotation_degrees)
 
     cut = composite(whole[180:, 185:], square - [[0, 0, 185], [0, 0, 180]], edit)
@@ -184,22 +184,41 @@ def test_a_square_beside_the_photo_changes_nothing() -> None:
     np.testing.assert_array_equal(result, photo)
 
 
-def test_colours_keep_their_distances_where_luminance_changes() -> None:
+def test_colours_keep_their_distances_where_content_is_darker() -> None:
     photo = np.full((100, 100, 3), (150, 110, 90), np.uint8)
-    edit = replace(_edit(), content=np.full((48, 48), 140, np.uint8))
+    edit = replace(_edit(), content=np.full((48, 48), 100, np.uint8))
 
     result = composite(photo, square_at((50, 50), 80), edit).astype(int)
 
     np.testing.assert_array_equal(result[..., 0] - result[..., 1], np.full((100, 100), 40))
     np.testing.assert_array_equal(result[..., 1] - result[..., 2], np.full((100, 100), 20))
-    assert grey(result.astype(np.uint8))[50, 50] > grey(photo)[50, 50]
+    assert grey(result.astype(np.uint8))[50, 50] < grey(photo)[50, 50]
+
+
+def test_teeth_have_the_colour_of_the_light_whatever_they_are_painted_on() -> None:
+    edit = FaceEdit(
+        content=np.full((48, 48), 180, np.uint8),
+        mask=np.pad(np.ones((8, 8), np.float32), 8),
+        flow=np.zeros((24, 24, 2), np.float32),
+    )
+
+    def teeth(lips: tuple[int, int, int]) -> NDArray[np.int_]:
+        photo = np.full((100, 100, 3), (150, 110, 90), np.uint8)
+        photo[46:54, 46:54] = lips
+        seen: NDArray[np.int_] = composite(photo, square_at((50, 50), 80), edit)[50, 50].astype(int)
+        return seen
+
+    red, green, blue = teeth((110, 40, 40))
+    assert red > green > blue
+    assert red / blue < 150 / 90  # skin has a colour of its own besides
+    assert np.abs(teeth((30, 50, 90)) - (red, green, blue)).max() <= 4
 
 
 @pytest.mark.parametrize("side_px", [24, 31, 48, 100, 400, 1500])
 def test_content_shows_smoothly_and_in_its_place_at_any_size(side_px: int) -> None:
     ramp = np.linspace(40, 210, 48)
     content = np.rint(np.tile(ramp, (48, 1))).astype(np.uint8)
-    edit = FaceEdit(content, np.ones((12, 12), np.float32), np.zeros((12, 12, 2), np.float32))
+    edit = FaceEdit(content, np.ones((24, 24), np.float32), np.zeros((24, 24, 2), np.float32))
     photo = np.full((side_px, side_px), 125, np.uint8)
 
     result = composite(photo, square_at((side_px / 2, side_px / 2), side_px), edit).astype(float)

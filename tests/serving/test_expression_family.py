@@ -127,7 +127,7 @@ def test_a_version_without_a_decoder_of_the_one_before_is_still_loading(
         (_decoder("anger", expression="sadness"), 'both draw "sadness"'),
         (_decoder("anger", template=json.dumps(TEMPLATE[::-1])), "contradict.*template"),
         (_model("aligner", "aligner", template=""), 'no parameter "facegen.template"'),
-        (replace(_decoder("anger"), outputs=(_IMAGE,)), r'"mask" of float32 \[12, 12, 1\]'),
+        (replace(_decoder("anger"), outputs=(_IMAGE,)), r'"mask" of float32 \[24, 24, 1\]'),
         (replace(_decoder("anger"), inputs=(_floats("latent", 8),)), 'the same float32 "features"'),
         (
             replace(

@@ -38,8 +38,8 @@ def _edit(
     """The same edit of ten pictures."""
     return Edit(
         torch.full((10, 1, 48, 48), content),
-        torch.full((10, 1, 12, 12), mask),
-        torch.tensor(flow)[:, None, None].expand(10, 2, 12, 12),
+        torch.full((10, 1, 24, 24), mask),
+        torch.tensor(flow)[:, None, None].expand(10, 2, 24, 24),
     )
 
 
@@ -114,8 +114,8 @@ def test_edits_have_the_shapes_and_bounds_they_promise(model: ExpressionModel, x
     assert features.shape == (10, 4, 12, 12)
     assert (content.shape, mask.shape, flow.shape) == (
         (10, 1, 48, 48),
-        (10, 1, 12, 12),
-        (10, 2, 12, 12),
+        (10, 1, 24, 24),
+        (10, 2, 24, 24),
     )
     assert mask.min() >= 0
     assert mask.max() <= 1

@@ -30,8 +30,9 @@ TINY_EXPRESSION = (
     *TINY,
     "epochs=4",
     "steps_per_epoch=2",
-    "vae_steps=2",
+    "unguided_steps=2",
     "picture_count=3",
+    "model.expressions=['neutral', 'happiness', 'surprise', 'sadness', 'anger']",
     "model.latent_size=4",
     "model.widths=[4, 4, 4, 6, 6]",
     "model.feature_channels=3",
@@ -157,7 +158,7 @@ def test_expressions_start_from_a_finished_run(
         tiny_fer,
         guide,
         f"start_from='{first.paths.folder}'",
-        "vae_steps=0",
+        "unguided_steps=0",
         "epochs=1",
         "ema_decay=0",
         "optimizer.learning_rate=1e-12",
@@ -192,5 +193,5 @@ def test_run_of_another_kind_is_refused(
 
 
 def test_batch_too_small_for_every_expression_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="batch_size 4 is less than 5 expressions"):
-        load_recipe("fer-expressions", ["batch_size=4"])
+    with pytest.raises(ConfigurationError, match="batch_size 5 is less than 6 expressions"):
+        load_recipe("fer-expressions", ["batch_size=5"])

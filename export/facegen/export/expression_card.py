@@ -119,7 +119,7 @@ def _training(run: ExpressionRun, facts: FamilyFacts, aligner: AlignerRun) -> st
         "commit": facts.commit or "unknown",
         "seed": str(config.seed),
         "steps, batch": f"{config.epochs * config.steps_per_epoch:,}, {config.batch_size}",
-        "steps of the VAE alone": f"{config.vae_steps:,}, before guides and critic join",
+        "steps without guides": f"{config.unguided_steps:,}",
         "guides": f"{len(config.guides)} classifier"
         + "s" * (len(config.guides) != 1)
         + (f", trained on {' and '.join(f'{count:,}' for count in guides)}" if all(guides) else ""),

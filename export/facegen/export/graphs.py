@@ -68,8 +68,8 @@ class ExpressionEncoderGraph(nn.Module):
 class ExpressionDecoderGraph(nn.Module):
     """`latent` (B, Z) and `features` (B, F, 12, 12) to the parts of an edit.
 
-    These are `image` uint8 (B, H, W, 1), the content; `mask` float32 (B, 12, 12, 1) in [0, 1]; and
-    `flow` float32 (B, 12, 12, 2), to the right and down, as fractions of the side.
+    These are `image` uint8 (B, H, W, 1), the content; `mask` float32 (B, 24, 24, 1) in [0, 1]; and
+    `flow` float32 (B, 24, 24, 2), to the right and down, as fractions of the side.
 
     Args:
         decoder: Takes latents and features, float32, and returns an `Edit`.

@@ -26,6 +26,7 @@ from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import ConfigurationError, RunError
 from facegen.training.expression.aligner_data import load_face_squares
 from facegen.training.expression.aligner_module import AlignerModule
+from facegen.training.expression.appearance import AppearanceTransport, LabelledFaces
 from facegen.training.expression.classifier_module import ClassifierModule
 from facegen.training.expression.data import (
     AlignedFaces,
@@ -35,7 +36,6 @@ from facegen.training.expression.data import (
 )
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.expression.module import ExpressionModule
-from facegen.training.expression.shapes import ShapeTransport
 from facegen.training.latents import encode_pictures
 from facegen.training.module import AutoencoderModule
 from facegen.training.prior import MixturePrior, fit_mixture
@@ -199,16 +199,22 @@ def _plan_aligner(config: AlignerRecipe, start: AnyRun | None) -> Plan:
 def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | None) -> Plan:
     guides = [load_classifier_run(folder) for folder in config.guides]
     for guide in guides:
-        if guide.config.model.expressions != config.model.expressions:
-            raise RunError(guide.paths.folder, "tells other expressions apart than this recipe's")
+        known = guide.config.model.expressions
+        if known != config.model.expressions[: len(known)]:
+            raise RunError(
+                guide.paths.folder, "tells other expressions apart than the first of this recipe's"
+            )
     aligned = load_aligned_faces(config.data, config.model.expressions)
     train = aligned.train.where((aligned.train.labels >= 0) & aligned.train.good)
     labelled = aligned.validation.labelled()
     validation = labelled.where(labelled.good) if labelled.good.any() else labelled
     classes = [np.flatnonzero(train.labels == k) for k in range(len(config.model.expressions))]
     models = [guide.model for guide in guides]
-    transport = ShapeTransport(train.shapes, train.labels, len(classes))
-    module = _seeded(config, lambda: ExpressionModule(config, models, transport))
+    shares = np.take_along_axis(train.votes, train.labels[:, None], 1)[:, 0]
+    teacher = AppearanceTransport(
+        LabelledFaces(train.images, train.shapes, train.labels, shares), config.model.expressions
+    )
+    module = _seeded(config, lambda: ExpressionModule(config, models, teacher))
     _start(module.model, config, start)
 
     facts = _aligned_facts(aligned, train, validation) | _start_facts(start)
@@ -238,9 +244,9 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
             "nll": "Likelihood, nats an image",
             "kl": "KL divergence, nats",
             "error": "Squared error of the plain VAE",
-            "shape": "Distance of points from where they should go, pixels",
+            "taught": "Distance from the pictures taught, mean absolute",
+            "flow": "Distance from the flow taught, pixels",
             "guidance": "Guides' cross-entropy, nats",
-            "judged": "Critic's judgement",
             "convinced": "Edits that guides believe",
         },
         facts | {"guides": [_guide_facts(guide) for guide in guides]},

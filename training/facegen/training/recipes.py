@@ -108,10 +108,10 @@ class AlignerOptimizerConfig(OptimizerConfig):
 class ExpressionOptimizerConfig(OptimizerConfig):
     """AdamW and its schedule, with the defaults of expression models."""
 
-    learning_rate: float = Field(default=4e-4, gt=0)
+    learning_rate: float = Field(default=8e-4, gt=0)
     """The highest learning rate."""
-    critic_learning_rate: float = Field(default=1e-3, gt=0)
-    """The highest learning rate of the critic."""
+    warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear growth to the highest learning rate."""
 
 
 class PriorConfig(_Frozen):
@@ -210,10 +210,11 @@ class ExpressionRecipe(Recipe):
     """Faces a step, cut to a multiple of the number of expressions: as many of each."""
     steps_per_epoch: int = Field(default=500, ge=1)
     """Steps of an epoch; rare expressions come round more often than common ones."""
-    vae_steps: int = Field(default=6000, ge=0)
-    """Steps that train the VAE alone, before guides and critic join."""
+    unguided_steps: int = Field(default=4000, ge=0)
+    """Steps before the guides join the teacher."""
     guides: tuple[str, ...] = ("runs/fer-guide-a", "runs/fer-guide-b")
-    """Finished run folders of classifiers that edits have to convince."""
+    """Finished run folders of classifiers that edits have to convince; each tells the first of the
+    model's expressions apart, and says nothing of further ones."""
     picture_count: int = Field(default=12, ge=1)
     """Faces on each sheet of transfers, and samples of each expression."""
     data: ExpressionDataConfig = ExpressionDataConfig()

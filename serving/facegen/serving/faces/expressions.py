@@ -15,11 +15,13 @@ from facegen.serving.faces.model_facts import (
     template_of,
 )
 
-__all__ = ["ALIGNER_SIZE_PX", "GRID", "Expressions", "expressions_of"]
+__all__ = ["ALIGNER_SIZE_PX", "CELLS", "Expressions", "expressions_of"]
 
 ALIGNER_SIZE_PX = 64
 """Side of the squares in which the aligner looks for points."""
-GRID = 12
+_GRID = 12
+# Cells a side of mask and flow; other models may have other numbers.
+CELLS = 24
 """Cells a side of features, masks and flows."""
 
 # As they are told and drawn: the supported ones of the papers first, then those of little data.
@@ -60,7 +62,7 @@ class Expressions:
 
     def no_features(self, rows: int) -> NDArray[np.float32]:
         """Give what a decoder needs in place of a picture's features: (rows, F, 12, 12)."""
-        return np.zeros((rows, self.feature_count, GRID, GRID), np.float32)
+        return np.zeros((rows, self.feature_count, _GRID, _GRID), np.float32)
 
 
 def expressions_of(
@@ -120,6 +122,6 @@ def _feature_count(family: str, models: Sequence[ModelInfo]) -> int:
             family, f'its encoder and decoders need the same float32 "features": {said}'
         )
     shape = next(iter(shapes.values()))
-    if len(shape) != 3 or shape[0] < 1 or shape[1:] != (GRID, GRID):
-        raise FamilyError(family, f'"features" are {list(shape)}, not [F, {GRID}, {GRID}]')
+    if len(shape) != 3 or shape[0] < 1 or shape[1:] != (_GRID, _GRID):
+        raise FamilyError(family, f'"features" are {list(shape)}, not [F, {_GRID}, {_GRID}]')
     return shape[0]

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
-from facegen.serving.faces.expressions import ALIGNER_SIZE_PX, GRID, Expressions, expressions_of
+from facegen.serving.faces.expressions import ALIGNER_SIZE_PX, CELLS, Expressions, expressions_of
 from facegen.serving.faces.model_facts import (
     check_equal,
     crop_fraction_of,
@@ -258,8 +258,9 @@ def _tensors(
     }
     if parameter(family, model, "facegen.kind") == _EXPRESSION:
         square: _Tensor = ((ALIGNER_SIZE_PX, ALIGNER_SIZE_PX, 1), np.uint8)
-        tensors["decoder"][1]["mask"] = ((GRID, GRID, 1), np.float32)
-        tensors["decoder"][1]["flow"] = ((GRID, GRID, 2), np.float32)
+        cells = next((t.shape[0] for t in model.outputs if t.name == "mask" and t.shape), CELLS)
+        tensors["decoder"][1]["mask"] = ((cells, cells, 1), np.float32)
+        tensors["decoder"][1]["flow"] = ((cells, cells, 2), np.float32)
         tensors["aligner"] = ({"image": square}, {"points": ((5, 2), np.float32)})
     return tensors
 

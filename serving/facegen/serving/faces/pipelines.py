@@ -90,8 +90,8 @@ class Edits:
 
     Attributes:
         content: (B, H, W, 1), what to lay over the faces.
-        mask: (B, 12, 12, 1) in [0, 1], how much of it shows.
-        flow: (B, 12, 12, 2), where each place comes from: to the right and down of itself, as
+        mask: (B, C, C, 1) in [0, 1], how much of it shows.
+        flow: (B, C, C, 2), where each place comes from: to the right and down of itself, as
             fractions of the side.
     """
 

@@ -1,6 +1,6 @@
 """Puts an edited face back into its photo, at the photo's own size.
 
-The models draw 48 x 48 pixels and move cells of a 12 x 12 grid. What they draw is sampled as the
+The models draw 48 x 48 pixels and move cells of a 24 x 24 grid. What they draw is sampled as the
 smooth function that it stands for, so that large photos show no blocks; the photo keeps its own
 pixels wherever an edit leaves them alone.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facegen.serving.imaging.alignment import grey, to_square
+from facegen.serving.imaging.alignment import align, grey, to_square
 
 __all__ = ["FaceEdit", "composite"]
 
@@ -22,6 +22,10 @@ _BORDER = 1 / 12
 _NODES, _MOST_NODES = 96, 768
 # A band of rows fits the CPU's cache, and what it costs does not grow with the face.
 _BAND_PIXELS = 128 * 1024
+# Content that is so many levels brighter than what it is laid on has lost that one's colour.
+_OTHER_THING = 64
+# How much of the colour of a face is the light's: faces are redder than it.
+_LIGHT = 0.6
 # OpenCV's remap takes no longer side than this, less the margin around the band.
 _LONGEST_PX = 32_000
 
@@ -51,8 +55,9 @@ def composite(
     """Edit a face where it stands in a photo.
 
     y = (1 - A) · warp(x) + A · content, https://arxiv.org/abs/1807.09251, equation 1, of the
-    luminance; colours are moved along. Pixels outside of the square, and those where mask and flow
-    are 0, stay bit for bit; so do all at strength 0.
+    luminance; colours are moved along, but for what content makes much brighter: that is teeth, not
+    skin, and takes the colour of the light on the face. Pixels outside of the square, and those
+    where mask and flow are 0, stay bit for bit; so do all at strength 0.
 
     Args:
         photo: (H, W) or (H, W, C), C 1 or 3.
@@ -72,6 +77,7 @@ def composite(
         return edited
     side_px = float(np.hypot(*matrix[:, 0]))
     raster = _raster(edit, strength, side_px)
+    light = _light(photo, matrix)
     columns = min(int(right - left), _LONGEST_PX)
     rows = max(1, _BAND_PIXELS // columns)
     for y in range(top, bottom, rows):
@@ -81,6 +87,7 @@ def composite(
                 edited,
                 matrix,
                 raster,
+                light,
                 (x, y, min(x + columns, right), min(y + rows, bottom)),
             )
     return edited
@@ -91,6 +98,7 @@ def _edit_band(
     edited: NDArray[np.uint8],
     matrix: NDArray[np.float64],
     raster: NDArray[np.float32],
+    light: NDArray[np.float32],
     band: tuple[int, int, int, int],
 ) -> None:
     """Edit the pixels of one rectangle (left, top, right, bottom)."""
@@ -103,10 +111,24 @@ def _edit_band(
     down = to_photo[1, 0] * flow[0] + to_photo[1, 1] * flow[1]
     warped = _warp(photo, across, down, band)
     luminance = grey(warped)
-    change = np.rint(mask * (content - luminance)).astype(np.int16)
+    change = mask * (content - luminance)
     changes = change if warped.ndim == 2 else cv2.merge([change] * 3)
-    result = cv2.add(warped, changes, dtype=cv2.CV_8U)
+    if warped.ndim == 3 and change.max() > 0:
+        other = np.clip(change / _OTHER_THING, 0, 1)[..., None]
+        lit = (luminance + change)[..., None] * light
+        changes += other * (lit - warped - changes)
+    result = cv2.add(warped, np.rint(changes).astype(np.int16), dtype=cv2.CV_8U)
     edited[top:bottom, left:right] = result.reshape(edited[top:bottom, left:right].shape)
+
+
+def _light(photo: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The colour of the light on a face, (3,) about 1: what skin has of it; ones for grey."""
+    if photo.ndim == 2 or photo.shape[2] == 1:
+        return np.ones(3, np.float32)
+    skin = align(photo, matrix, size_px=16)[4:12, 4:12]
+    brightness = max(1.0, float(grey(skin).mean()))
+    light: NDArray[np.float32] = 1 + _LIGHT * (skin.mean((0, 1), np.float32) / brightness - 1)
+    return light
 
 
 def _sample(

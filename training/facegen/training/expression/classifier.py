@@ -1,6 +1,6 @@
 """Classifiers of expressions: guides, which training follows, and the judge, never seen."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from facegen.training.expression.model import EXPRESSIONS
 
-__all__ = ["Classifier", "ClassifierConfig", "Look", "adversarial", "vary"]
+__all__ = ["Classifier", "ClassifierConfig", "adversarial", "vary"]
 
 
 class ClassifierConfig(BaseModel):
@@ -110,17 +110,6 @@ def _stages(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
             ], 8 * w
 
 
-_SEEN_STAGES = {"plain": (2, 5, 6), "residual": (2, 3), "separable": (3, 5)}
-"""After which stages a critic looks: at an eighth to a quarter of the pictures' side."""
-
-
-class Look(NamedTuple):
-    """What a classifier makes of pictures: logits (B, K), and features on the way, (B, C, h, w)."""
-
-    logits: Tensor
-    features: tuple[Tensor, ...]
-
-
 class Classifier(nn.Module):
     """Pictures to scores of expressions.
 
@@ -133,7 +122,6 @@ class Classifier(nn.Module):
         self.config = config
         stages, width = _stages(config)
         self.stages = nn.Sequential(*stages)
-        self.seen_stages = _SEEN_STAGES[config.architecture]
         self.drop = nn.Dropout(0.3)
         self.head = nn.Linear(
             width * (1 if config.architecture == "separable" else 9), len(config.expressions)
@@ -141,16 +129,6 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score pictures (B, 1, H, W) in [0, 1]: logits (B, K), whatever the brightness."""
-        return self.look(x).logits
-
-    @torch.no_grad()
-    def feature_widths(self) -> tuple[int, ...]:
-        """Channels of the features that `look` gives."""
-        size = self.config.image_size
-        return tuple(some.shape[1] for some in self.look(torch.zeros(2, 1, size, size)).features)
-
-    def look(self, x: Tensor) -> Look:
-        """Score pictures (B, 1, H, W) in [0, 1] and tell what was seen of them on the way."""
         size = self.config.input_size
         if x.shape[-1] != size:
             x = functional.interpolate(
@@ -158,14 +136,10 @@ class Classifier(nn.Module):
             )
         deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
         x = (x - mean) / (deviation + 0.05)
-        seen = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in self.seen_stages:
-                seen.append(x)
         pooled = 1 if self.config.architecture == "separable" else 3
-        x = functional.adaptive_avg_pool2d(x, pooled).flatten(1)
-        return Look(self.head(self.drop(x)), tuple(seen))
+        x = functional.adaptive_avg_pool2d(self.stages(x), pooled).flatten(1)
+        logits: Tensor = self.head(self.drop(x))
+        return logits
 
 
 def adversarial(

@@ -31,8 +31,9 @@ EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger")
 
 _LOGVAR_LIMIT = 10.0
 _GRID = 12
-"""Cells a side of flow, mask and features: the finest grid through which a frozen classifier's
-adversarial noise does not pass: a flow of full resolution tears the picture into stripes."""
+"""Cells a side of the features."""
+_CELLS = 24
+"""Cells a side of mask and flow: two pixels each, enough to close lips."""
 _BORDER = 1 / 12
 """How wide the band is, as a fraction of the side, over which an edit fades out."""
 
@@ -58,7 +59,7 @@ class ExpressionConfig(BaseModel):
     """Channels of a decoder at 12 x 12, 6 x 6 and 3 x 3."""
     expressions: tuple[str, ...] = EXPRESSIONS
     """The decoders' names."""
-    flow_limit: float = Field(default=0.06, gt=0, le=0.5)
+    flow_limit: float = Field(default=0.15, gt=0, le=0.5)
     """The farthest that a pixel may come from, as a fraction of the side."""
 
 
@@ -74,8 +75,8 @@ class Edit(NamedTuple):
 
     Attributes:
         content: (B, 1, H, W), about [0, 1]: without features a VAE's face with the expression.
-        mask: (B, 1, 12, 12) in [0, 1]: how much of the content shows.
-        flow: (B, 2, 12, 12): where each pixel comes from, to the right and down of its own place,
+        mask: (B, 1, 24, 24) in [0, 1]: how much of the content shows.
+        flow: (B, 2, 24, 24): where each pixel comes from, to the right and down of its own place,
             as fractions of the side.
     """
 
@@ -189,15 +190,16 @@ class ExpressionDecoder(nn.Module):
         )
         self.merge = nn.Sequential(_same(low + config.feature_channels, low), nn.SiLU())
         self.residual = _Residual(low)
+        half = low // 2
+        self.enlarge = nn.Sequential(*_up(low, half), _Blur(), nn.SiLU())
         self.content = nn.Sequential(
-            *(*_up(low, low // 2), _Blur(), nn.SiLU()),
-            *(_same(low // 2, low // 2), nn.SiLU()),
-            *(*_up(low // 2, 1, gain=0.2), _Blur(), _Blur()),
+            *(_same(half, half), nn.SiLU()),
+            *(*_up(half, 1, gain=0.2), _Blur()),
         )
-        motion = _same(low // 2, 3, gain=0.1)
+        motion = _same(half, 3, gain=0.1)
         assert motion.bias is not None
         nn.init.constant_(motion.bias[2:], -1.0)  # masks begin at a quarter
-        self.motion = nn.Sequential(_same(low, low // 2), nn.SiLU(), motion)
+        self.motion = nn.Sequential(_same(half, half), nn.SiLU(), motion)
 
     def forward(self, z: Tensor, features: Tensor) -> Edit:
         """Decode latents (B, Z) with features (B, F, 12, 12) of the picture to edit, or zeros."""
@@ -211,7 +213,8 @@ class ExpressionDecoder(nn.Module):
     def finish(self, x: Tensor, features: Tensor) -> Edit:
         """The layers of this expression alone: from what `begin` gives, and features."""
         x = self.residual(self.merge(torch.cat([x, features], 1)))
-        motion = self.motion(x)  # (B, 3, 12, 12)
+        x = self.enlarge(x)  # (B, C, 24, 24)
+        motion = self.motion(x)  # (B, 3, 24, 24)
         return Edit(
             content=self.content(x) + 0.5,  # (B, 1, 48, 48)
             mask=torch.sigmoid(motion[:, 2:]),
@@ -260,7 +263,7 @@ class ExpressionModel(nn.Module):
         return like.new_zeros(len(like), self.config.feature_channels, _GRID, _GRID)
 
 
-def spline_matrix(points: Sequence[float] | int, cells: int = _GRID) -> Tensor:
+def spline_matrix(points: Sequence[float] | int, cells: int = _CELLS) -> Tensor:
     """Weights of a cubic B-spline through a row of cells, edges repeated.
 
     Args:
