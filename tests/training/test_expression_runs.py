@@ -25,14 +25,17 @@ from facegen.training.latents import encode_pictures
 from facegen.training.recipes import ClassifierRecipe, ExpressionRecipe
 from facegen.training.run import RunPaths
 
-TINY = ("batch_size=10", "optimizer.warmup_steps=1")
+TINY = (
+    "batch_size=10",
+    "optimizer.warmup_steps=1",
+    "model.expressions=['neutral', 'happiness', 'surprise', 'sadness', 'anger']",
+)
 TINY_EXPRESSION = (
     *TINY,
     "epochs=4",
     "steps_per_epoch=2",
     "unguided_steps=2",
     "picture_count=3",
-    "model.expressions=['neutral', 'happiness', 'surprise', 'sadness', 'anger']",
     "model.latent_size=4",
     "model.widths=[4, 4, 4, 6, 6]",
     "model.feature_channels=3",
