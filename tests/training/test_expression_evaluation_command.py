@@ -16,6 +16,7 @@ from facegen.client.cli import app
 from facegen.training.errors import RunError
 from facegen.training.expression.evaluation import Protocol, headline
 from facegen.training.expression.model import EXPRESSIONS
+from facegen.training.expression.report import confusions
 from facegen.training.expression.run_evaluation import evaluate_expression_run
 
 PROTOCOL = Protocol(source_count=10, identity_count=5)
@@ -85,6 +86,20 @@ def test_report_needs_nothing_but_itself(measured: tuple[Path, Path, dict[str, A
     assert "url(" not in html
     assert f"{results['target_rate']['1']['mean']:.2f}" in html
     assert results["protocol"].partition(";")[0] in html
+
+
+def test_report_shows_a_target_that_no_source_has(
+    measured: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    *_, results = measured
+    fear: dict[str, Any] = {"expressions": [*EXPRESSIONS, "fear"]}
+    for key in ("confusion", "by_source"):
+        fear[key] = {**results[key], "fear": dict.fromkeys(EXPRESSIONS, 0.25)}
+
+    html = confusions({**results, **fear})
+
+    assert html.count("fear") == 2
+    assert html.count("0.25") >= 2 * len(EXPRESSIONS)
 
 
 def test_a_guide_is_refused_as_judge(

@@ -18,7 +18,7 @@ from facegen.training.expression.heatmaps import draw_flow, draw_heat
 from facegen.training.expression.sheets import Cell, Sheet
 from facegen.training.expression.sources import Pixels
 
-__all__ = ["report_page", "write_whole"]
+__all__ = ["confusions", "report_page", "write_whole"]
 
 _DISTORTION_TITLES = {
     "jpeg_75": "JPEG 75",
@@ -51,7 +51,7 @@ def report_page(title: str, evaluation: Evaluation, *, faces: Sheet, strengths: 
     sections = [
         ("Faces", _FACES_NOTE, _sheet(faces)),
         ("Is the expression reached?", _RATES_NOTE, _rates(results)),
-        ("What the judge sees instead", _CONFUSION_NOTE, _confusions(results)),
+        ("What the judge sees instead", _CONFUSION_NOTE, confusions(results)),
         ("Strength", _STRENGTH_NOTE, _sheet(strengths)),
         ("Is it the same person?", _IDENTITY_NOTE, _identity(results["identity"])),
         ("Does it look real?", _REALISM_NOTE, _realism(results["realism"])),
@@ -205,7 +205,8 @@ def _rates(results: Mapping[str, Any]) -> str:
     return _table(["target", *columns, "edits"], rows, last_is_mean=True) + note
 
 
-def _confusions(results: Mapping[str, Any]) -> str:
+def confusions(results: Mapping[str, Any]) -> str:
+    """Tables of what the judge sees in edits and in real faces, by what they should show."""
     found = []
     for title, key in (
         ("Edits", "confusion"),
@@ -218,7 +219,8 @@ def _confusions(results: Mapping[str, Any]) -> str:
         ordered += [name for name in columns if name not in ordered]
         rows = [
             [name, *(_shaded(table[name].get(it, float("nan"))) for it in ordered)]
-            for name in sorted(table, key=ordered.index)
+            for name in dict.fromkeys((*results["expressions"], *ordered))
+            if name in table
         ]
         found.append(
             f"<div><h3>{title}</h3>{_table(['', *ordered], rows, last_is_mean=False)}</div>"

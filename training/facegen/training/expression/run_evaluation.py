@@ -78,6 +78,8 @@ def evaluate_expression_run(
         protocol=replace(protocol or Protocol(), faces=_described(run)),
     )
     results = evaluation.results
+    write_whole(run.paths.folder / "evaluation.json", _as_json(results))
+    write_whole(run.paths.metrics, _as_json(headline(results)))
     asked = results["expressions"]
     page = report_page(
         f"Expression transfer: {run.paths.folder.resolve().name}",
@@ -95,8 +97,6 @@ def evaluate_expression_run(
         ),
     )
     write_whole(report or run.paths.folder / "evaluation.html", page)
-    write_whole(run.paths.folder / "evaluation.json", _as_json(results))
-    write_whole(run.paths.metrics, _as_json(headline(results)))
     return results
 
 
