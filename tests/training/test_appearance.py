@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facegen.training.expression.appearance import AppearanceTransport, LabelledFaces, Taught
+from facegen.training.expression.appearance import AppearanceTransport, ShapedFaces, Taught
 
 _EXPRESSIONS = ("neutral", "surprise", "boredom")
 _PER_CLASS = 40
@@ -45,7 +45,7 @@ def _drawn(shape: NDArray[np.float64], skin: int) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def faces() -> LabelledFaces:
+def faces() -> ShapedFaces:
     """Neutral faces, surprised ones with open mouths and raised brows, and bored ones."""
     random = np.random.default_rng(0)
     labels = np.arange(3).repeat(_PER_CLASS)
@@ -61,17 +61,17 @@ def faces() -> LabelledFaces:
     )
     images = np.stack([_drawn(s, int(random.integers(120, 200))) for s in shapes])
     shares = np.full(len(labels), 0.9, np.float32)
-    return LabelledFaces(images[..., None], shapes.astype(np.float32), labels, shares)
+    return ShapedFaces(images[..., None], shapes.astype(np.float32), labels, shares)
 
 
 @pytest.fixture(scope="module")
-def teacher(faces: LabelledFaces) -> AppearanceTransport:
+def teacher(faces: ShapedFaces) -> AppearanceTransport:
     """Learned from all of them."""
     return AppearanceTransport(faces, _EXPRESSIONS)
 
 
 def _taught(
-    teacher: AppearanceTransport, faces: LabelledFaces, source: int, target: int
+    teacher: AppearanceTransport, faces: ShapedFaces, source: int, target: int
 ) -> tuple[Tensor, Taught]:
     some = slice(source * _PER_CLASS, source * _PER_CLASS + 10)
     x = torch.from_numpy(faces.images[some]).permute(0, 3, 1, 2).float() / 255
@@ -81,7 +81,7 @@ def _taught(
 
 
 def test_surprise_opens_a_mouth_and_paints_it_dark(
-    teacher: AppearanceTransport, faces: LabelledFaces
+    teacher: AppearanceTransport, faces: ShapedFaces
 ) -> None:
     x, taught = _taught(teacher, faces, 0, 1)
 
@@ -91,7 +91,7 @@ def test_surprise_opens_a_mouth_and_paints_it_dark(
     assert taught.lips[middle].mean() > 0.8
 
 
-def test_neutral_closes_it_again(teacher: AppearanceTransport, faces: LabelledFaces) -> None:
+def test_neutral_closes_it_again(teacher: AppearanceTransport, faces: ShapedFaces) -> None:
     x, taught = _taught(teacher, faces, 1, 0)
 
     dark = [(some < 0.2)[:, :, 30:42, 18:30].float().mean() for some in (x, taught.picture)]
@@ -101,7 +101,7 @@ def test_neutral_closes_it_again(teacher: AppearanceTransport, faces: LabelledFa
 
 
 def test_flow_takes_brows_where_they_belong(
-    teacher: AppearanceTransport, faces: LabelledFaces
+    teacher: AppearanceTransport, faces: ShapedFaces
 ) -> None:
     _, taught = _taught(teacher, faces, 0, 1)
 
@@ -110,7 +110,7 @@ def test_flow_takes_brows_where_they_belong(
 
 
 def test_pictures_stay_what_they_are_beside_the_face(
-    teacher: AppearanceTransport, faces: LabelledFaces
+    teacher: AppearanceTransport, faces: ShapedFaces
 ) -> None:
     x, taught = _taught(teacher, faces, 0, 1)
 
@@ -121,7 +121,7 @@ def test_pictures_stay_what_they_are_beside_the_face(
 
 
 def test_an_expression_without_a_prototype_is_shown_as_most_show_it(
-    teacher: AppearanceTransport, faces: LabelledFaces
+    teacher: AppearanceTransport, faces: ShapedFaces
 ) -> None:
     x, taught = _taught(teacher, faces, 0, 2)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facegen.training.expression.appearance import AppearanceTransport, LabelledFaces
+from facegen.training.expression.appearance import AppearanceTransport, ShapedFaces
 from facegen.training.expression.classifier import Classifier, ClassifierConfig, adversarial, vary
 from facegen.training.expression.model import ExpressionConfig, ExpressionModel
 from facegen.training.expression.module import move
@@ -55,7 +55,7 @@ def teacher(shapes: Tensor) -> AppearanceTransport:
     """From each of the five expressions to the others."""
     images = np.random.default_rng(0).integers(0, 256, (20, 48, 48, 1), np.uint8)
     labels, shares = np.arange(5).repeat(4), np.ones(20, np.float32)
-    faces = LabelledFaces(images, shapes.numpy(), labels, shares)
+    faces = ShapedFaces(images, shapes.numpy(), labels, shares)
     return AppearanceTransport(faces, _MODEL.expressions)
 
 

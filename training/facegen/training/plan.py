@@ -26,7 +26,7 @@ from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import ConfigurationError, RunError
 from facegen.training.expression.aligner_data import load_face_squares
 from facegen.training.expression.aligner_module import AlignerModule
-from facegen.training.expression.appearance import AppearanceTransport, LabelledFaces
+from facegen.training.expression.appearance import AppearanceTransport, ShapedFaces
 from facegen.training.expression.classifier_module import ClassifierModule
 from facegen.training.expression.data import (
     AlignedFaces,
@@ -212,7 +212,7 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
     models = [guide.model for guide in guides]
     shares = np.take_along_axis(train.votes, train.labels[:, None], 1)[:, 0]
     teacher = AppearanceTransport(
-        LabelledFaces(train.images, train.shapes, train.labels, shares), config.model.expressions
+        ShapedFaces(train.images, train.shapes, train.labels, shares), config.model.expressions
     )
     module = _seeded(config, lambda: ExpressionModule(config, models, teacher))
     _start(module.model, config, start)

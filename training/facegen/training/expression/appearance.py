@@ -21,7 +21,7 @@ from torch.nn import functional
 from facegen.training.expression.shapes import JAW, LIPS, mirror_shapes
 from facegen.training.expression.transport import GaussianTransport
 
-__all__ = ["AppearanceTransport", "LabelledFaces", "Taught"]
+__all__ = ["AppearanceTransport", "ShapedFaces", "Taught"]
 
 _SHAPE_COMPONENTS = 24
 _TEXTURE_COMPONENTS = 80
@@ -70,7 +70,7 @@ _PROTOTYPES: Mapping[str, _Prototype] = {
 }
 
 
-class LabelledFaces(NamedTuple):
+class ShapedFaces(NamedTuple):
     """Faces with the expressions that most of their taggers saw.
 
     Attributes:
@@ -117,7 +117,7 @@ class AppearanceTransport(nn.Module):
     closed: Tensor
     seen: Tensor
 
-    def __init__(self, faces: LabelledFaces, expressions: Sequence[str]) -> None:
+    def __init__(self, faces: ShapedFaces, expressions: Sequence[str]) -> None:
         super().__init__()
         prototypes = [_PROTOTYPES.get(name, _Prototype()) for name in expressions]
         groups = [np.flatnonzero(faces.labels == k) for k in range(len(expressions))]
@@ -254,7 +254,7 @@ class AppearanceTransport(nn.Module):
 
 
 def _clearest(
-    faces: LabelledFaces, group: NDArray[np.int64], prototype: _Prototype
+    faces: ShapedFaces, group: NDArray[np.int64], prototype: _Prototype
 ) -> NDArray[np.int64]:
     """Those of a group that show an expression best."""
     shapes = faces.shapes[group]
