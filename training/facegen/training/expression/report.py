@@ -1,38 +1,23 @@
 """An evaluation as one HTML page that needs nothing but itself."""
 
-import base64
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
-from importlib import resources
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from facegen.training.expression.change import ChangeMaps
 from facegen.training.expression.evaluation import Evaluation
 from facegen.training.expression.heatmaps import draw_flow, draw_heat
 from facegen.training.expression.sheets import Cell, Sheet
-from facegen.training.expression.sources import Pixels
+from facegen.training.pages import Section, number, page, picture, shaded, share, table, tile
 
-__all__ = ["confusions", "report_page", "write_whole"]
+__all__ = ["confusions", "report_page"]
 
 _DISTORTION_TITLES = {
     "jpeg_75": "JPEG 75",
     "blur_1px": "blur",
     "blur_1px_jpeg_75": "blur + JPEG",
 }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one move, and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
 
 
 def report_page(title: str, evaluation: Evaluation, *, faces: Sheet, strengths: Sheet) -> str:
@@ -49,27 +34,18 @@ def report_page(title: str, evaluation: Evaluation, *, faces: Sheet, strengths: 
     """
     results = evaluation.results
     sections = [
-        ("Faces", _FACES_NOTE, _sheet(faces)),
-        ("Is the expression reached?", _RATES_NOTE, _rates(results)),
-        ("What the judge sees instead", _CONFUSION_NOTE, confusions(results)),
-        ("Strength", _STRENGTH_NOTE, _sheet(strengths)),
-        ("Is it the same person?", _IDENTITY_NOTE, _identity(results["identity"])),
-        ("Does it look real?", _REALISM_NOTE, _realism(results["realism"])),
-        ("Where the pixels changed", _CHANGE_NOTE, _change(results["change"], evaluation.maps)),
-        ("Protocol", "", _protocol(results)),
+        Section("Faces", _sheet(faces), _FACES_NOTE),
+        Section("Is the expression reached?", _rates(results), _RATES_NOTE),
+        Section("What the judge sees instead", confusions(results), _CONFUSION_NOTE),
+        Section("Strength", _sheet(strengths), _STRENGTH_NOTE),
+        Section("Is it the same person?", _identity(results["identity"]), _IDENTITY_NOTE),
+        Section("Does it look real?", _realism(results["realism"]), _REALISM_NOTE),
+        Section(
+            "Where the pixels changed", _change(results["change"], evaluation.maps), _CHANGE_NOTE
+        ),
+        Section("Protocol", _protocol(results)),
     ]
-    style = (resources.files("facegen.training.expression") / "report.css").read_text("utf-8")
-    body = "".join(
-        f"<section><h2>{escape(name)}</h2>{f'<p class=note>{escape(note)}</p>' if note else ''}"
-        f"{content}</section>"
-        for name, note, content in sections
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
-        f"<header><h1>{escape(title)}</h1>{_summary(results)}</header>{body}</main></body></html>\n"
-    )
+    return page(title, _summary(results), sections)
 
 
 _FACES_NOTE = (
@@ -103,34 +79,23 @@ def _summary(results: Mapping[str, Any]) -> str:
         (
             "target rate",
             rates["mean"],
-            f"floor {_share(results['floor']['mean'])}, "
-            f"real faces {_share(results['ceiling']['mean'])}",
+            f"floor {share(results['floor']['mean'])}, "
+            f"real faces {share(results['ceiling']['mean'])}",
         ),
-        ("after the worst distortion", worst["mean"], f"real faces {_share(worst['ceiling'])}"),
+        ("after the worst distortion", worst["mean"], f"real faces {share(worst['ceiling'])}"),
         (
             "same person",
             identity["same_person_rate"],
-            f"different people {_share(identity['floor']['same_person_rate'])}",
+            f"different people {share(identity['floor']['same_person_rate'])}",
         ),
         (
             f"source found among {identity['gallery']:,}",
             identity["retrieval"],
-            f"by plain pixels {_share(identity['pixel_retrieval'])}",
+            f"by plain pixels {share(identity['pixel_retrieval'])}",
         ),
     ]
-    return f"<div class=tiles>{''.join(_tile(*it) for it in tiles)}</div>"
-
-
-def _tile(name: str, value: float, note: str) -> str:
-    return (
-        f"<div class=tile><b>{_share(value)}</b><span>{escape(name)}</span>"
-        f'<i class=bar><i style="width:{100 * min(value, 1):.1f}%"></i></i>'
-        f"<small>{escape(note)}</small></div>"
-    )
-
-
-def _share(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+    cells = (tile(share(value), name, note, filled=value) for name, value, note in tiles)
+    return f"<div class=tiles>{''.join(cells)}</div>"
 
 
 def _sheet(sheet: Sheet) -> str:
@@ -145,37 +110,7 @@ def _sheet(sheet: Sheet) -> str:
 def _cell(cell: Cell) -> str:
     kind = "" if not cell.wanted else "hit" if cell.verdict == cell.wanted else "miss"
     verdict = escape(cell.verdict)
-    return f'<td class="{kind}">{_picture(cell.image, verdict)}<small>{verdict}</small></td>'
-
-
-def _picture(image: Pixels, text: str) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
-        buffer, "PNG", optimize=True
-    )
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, last_is_mean: bool) -> str:
-    """A table of finished cells (`<td>…`), the first of each row its heading."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    lines = []
-    for index, (label, *cells) in enumerate(rows):
-        kind = " class=mean" if last_is_mean and index == len(rows) - 1 else ""
-        lines.append(f"<tr{kind}><th>{escape(label)}</th>{''.join(cells)}</tr>")
-    return f"<div class=wide><table class=numbers><tr>{head}</tr>{''.join(lines)}</table></div>"
-
-
-def _shaded(value: float) -> str:
-    """A share as a cell, the darker the more."""
-    if np.isnan(value):
-        return "<td>–</td>"
-    return f'<td style="--share:{100 * value:.0f}%" class=shaded>{value:.2f}</td>'
-
-
-def _plain(value: float, digits: int = 2) -> str:
-    return "<td>–</td>" if np.isnan(value) else f"<td>{value:,.{digits}f}</td>"
+    return f'<td class="{kind}">{picture(cell.image, verdict)}<small>{verdict}</small></td>'
 
 
 def _rates(results: Mapping[str, Any]) -> str:
@@ -190,19 +125,19 @@ def _rates(results: Mapping[str, Any]) -> str:
     rows = [
         [
             name,
-            *(_shaded(it["by_expression"].get(name, missing)) for it in columns.values()),
+            *(shaded(it["by_expression"].get(name, missing)) for it in columns.values()),
             f"<td>{counts[name]:,}</td>",
         ]
         for name in results["expressions"]
     ]
     mean = f"mean of {len(results['averaged'])}"
-    rows.append([mean, *(_shaded(it["mean"]) for it in columns.values()), "<td></td>"])
+    rows.append([mean, *(shaded(it["mean"]) for it in columns.values()), "<td></td>"])
     worn = ", ".join(
-        f"{_DISTORTION_TITLES.get(name, name)} {_share(it['ceiling'])}"
+        f"{_DISTORTION_TITLES.get(name, name)} {share(it['ceiling'])}"
         for name, it in results["robustness"].items()
     )
     note = f"<p class=note>Ceiling after the same distortion: {escape(worn)}.</p>"
-    return _table(["target", *columns, "edits"], rows, last_is_mean=True) + note
+    return table(["target", *columns, "edits"], rows, last_is_mean=True) + note
 
 
 def confusions(results: Mapping[str, Any]) -> str:
@@ -213,18 +148,16 @@ def confusions(results: Mapping[str, Any]) -> str:
         ("Edits by the source's expression", "by_source"),
         ("Real faces", "real_confusion"),
     ):
-        table: Mapping[str, Mapping[str, float]] = results[key]
-        columns = list(dict.fromkeys(name for row in table.values() for name in row))
+        seen: Mapping[str, Mapping[str, float]] = results[key]
+        columns = list(dict.fromkeys(name for row in seen.values() for name in row))
         ordered = [name for name in results["expressions"] if name in columns]
         ordered += [name for name in columns if name not in ordered]
         rows = [
-            [name, *(_shaded(table[name].get(it, float("nan"))) for it in ordered)]
+            [name, *(shaded(seen[name].get(it, float("nan"))) for it in ordered)]
             for name in dict.fromkeys((*results["expressions"], *ordered))
-            if name in table
+            if name in seen
         ]
-        found.append(
-            f"<div><h3>{title}</h3>{_table(['', *ordered], rows, last_is_mean=False)}</div>"
-        )
+        found.append(f"<div><h3>{title}</h3>{table(['', *ordered], rows)}</div>")
     return f"<div class=columns>{''.join(found)}</div>"
 
 
@@ -245,13 +178,13 @@ def _identity(identity: Mapping[str, Any]) -> str:
     rows = [
         [
             name,
-            *(_shaded(values.get(key, missing)) for key in keys),
-            _plain(values.get("mean_distance", missing)),
+            *(shaded(values.get(key, missing)) for key in keys),
+            number(values.get("mean_distance", missing)),
             f"<td>{values.get('count', '')}</td>",
         ]
         for name, values in lines
     ]
-    return _table(["target", *keys.values(), "mean distance", "edits"], rows, last_is_mean=True)
+    return table(["target", *keys.values(), "mean distance", "edits"], rows, last_is_mean=True)
 
 
 def _realism(realism: Mapping[str, Mapping[str, float]]) -> str:
@@ -260,10 +193,10 @@ def _realism(realism: Mapping[str, Mapping[str, float]]) -> str:
         f"{kind}{title}" for kind in ("Fréchet", "kernel × 1000") for title in _SUFFIXES.values()
     ]
     rows = [
-        [name, *(_plain(values[key], 1) for key in columns), f"<td>{values['count']}</td>"]
+        [name, *(number(values[key], 1) for key in columns), f"<td>{values['count']}</td>"]
         for name, values in realism.items()
     ]
-    return _table(["target", *titles, "faces of a set"], rows, last_is_mean=False)
+    return table(["target", *titles, "faces of a set"], rows)
 
 
 _SUFFIXES = {"_floor": ", floor", "": "", "_unchanged": ", unchanged"}
@@ -280,15 +213,15 @@ def _change(change: Mapping[str, Mapping[str, float]], maps: Mapping[str, Change
         "flow_p95_px": ("95 % of flow, px", 2),
     }
     rows = [
-        [name, *(_plain(values[key], digits) for key, (_, digits) in keys.items())]
+        [name, *(number(values[key], digits) for key, (_, digits) in keys.items())]
         for name, values in change.items()
     ]
-    table = _table(["target", *(title for title, _ in keys.values())], rows, last_is_mean=False)
+    numbers = table(["target", *(title for title, _ in keys.values())], rows)
     most = max((float(it.change.max()) for it in maps.values()), default=1.0)
     figures = "".join(
-        f"<figure>{_picture(draw_heat(it.change, most=most), f'change for {name}')}"
-        f"{_picture(draw_heat(it.mask, most=1), f'mask for {name}')}"
-        f"{_picture(draw_flow(it), f'flow for {name}')}"
+        f"<figure>{picture(draw_heat(it.change, most=most), f'change for {name}')}"
+        f"{picture(draw_heat(it.mask, most=1), f'mask for {name}')}"
+        f"{picture(draw_flow(it), f'flow for {name}')}"
         f"<figcaption>{escape(name)}</figcaption></figure>"
         for name, it in maps.items()
     )
@@ -296,7 +229,7 @@ def _change(change: Mapping[str, Mapping[str, float]], maps: Mapping[str, Change
         "<p class=note>Top to bottom: mean absolute change (black 0, brightest "
         f"{most:.0f} levels), mean mask (black 0, brightest 1), mean flow.</p>"
     )
-    return f"{table}<div class=maps>{figures}</div>{legend}"
+    return f"{numbers}<div class=maps>{figures}</div>{legend}"
 
 
 def _protocol(results: Mapping[str, Any]) -> str:

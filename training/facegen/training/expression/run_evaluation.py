@@ -19,12 +19,13 @@ from facegen.training.expression.evaluation import (
 )
 from facegen.training.expression.identity import IdentityNetwork
 from facegen.training.expression.judging import Judge
-from facegen.training.expression.report import report_page, write_whole
+from facegen.training.expression.report import report_page
 from facegen.training.expression.sheets import expression_sheet, strength_sheet
 from facegen.training.expression.sources import LabelledFaces, Pixels
 from facegen.training.expression.transferring import transfer_with
 from facegen.training.features import FeatureNetwork
 from facegen.training.module import to_input
+from facegen.training.pages import write_whole
 from facegen.training.run import (
     ClassifierRun,
     ExpressionRun,

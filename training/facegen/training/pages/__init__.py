@@ -1,0 +1,23 @@
+"""Reports as single HTML pages: their frame, tables, pictures and charts."""
+
+from facegen.training.pages.charts import Bar, Line, bars, histogram, line_chart
+from facegen.training.pages.page import Section, page, write_whole
+from facegen.training.pages.parts import number, picture, shaded, share, strip, table, tile
+
+__all__ = [
+    "Bar",
+    "Line",
+    "Section",
+    "bars",
+    "histogram",
+    "line_chart",
+    "number",
+    "page",
+    "picture",
+    "shaded",
+    "share",
+    "strip",
+    "table",
+    "tile",
+    "write_whole",
+]

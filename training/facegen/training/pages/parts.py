@@ -1,0 +1,81 @@
+"""What pages are made of: tables, numbers, tiles and pictures as HTML."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["number", "picture", "shaded", "share", "strip", "table", "tile"]
+
+Pixels = NDArray[np.uint8]
+
+
+def picture(image: Pixels, text: str) -> str:
+    """A picture (H, W, 1 or 3) uint8 as an element that holds its file, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+        buffer, "PNG", optimize=True
+    )
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+
+
+def strip(images: Pixels, text: str, *, gap_px: int = 1) -> str:
+    """Pictures (N, H, W, C) uint8 side by side in one element."""
+    count, height, width, channels = images.shape
+    joined = np.full((height, count * (width + gap_px) - gap_px, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        left = index * (width + gap_px)
+        joined[:, left : left + width] = image
+    return picture(joined, text)
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, last_is_mean: bool = False
+) -> str:
+    """A table of finished cells (`<td>…`), the first of each row its heading as plain text."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    lines = []
+    for index, (label, *cells) in enumerate(rows):
+        kind = " class=mean" if last_is_mean and index == len(rows) - 1 else ""
+        lines.append(f"<tr{kind}><th>{escape(label)}</th>{''.join(cells)}</tr>")
+    return f"<div class=wide><table class=numbers><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def share(value: float) -> str:
+    """A share with two digits; a dash where it is not known."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def shaded(value: float) -> str:
+    """A share as a cell, the darker the more."""
+    if math.isnan(value):
+        return "<td>–</td>"
+    return f'<td style="--share:{100 * value:.0f}%" class=shaded>{value:.2f}</td>'
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number as a cell."""
+    return "<td>–</td>" if math.isnan(value) else f"<td>{value:,.{digits}f}</td>"
+
+
+def tile(value: str, name: str, note: str, *, filled: float | None = None) -> str:
+    """A headline number, what it is, and what to hold it against.
+
+    Args:
+        value: The number as text.
+        name: What it is.
+        note: Plain words below it.
+        filled: Length of a bar, 0 to 1; None: no bar.
+    """
+    width = 0.0 if filled is None else 100 * min(max(filled, 0.0), 1.0)
+    bar = "" if filled is None else f'<i class=bar><i style="width:{width:.1f}%"></i></i>'
+    return (
+        f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span>{bar}"
+        f"<small>{escape(note)}</small></div>"
+    )
