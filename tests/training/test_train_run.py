@@ -230,16 +230,41 @@ def test_trains_on_cuda(celeba: Path, tmp_path: Path) -> None:
     assert next(run.model.parameters()).device.type == "cpu"
 
 
-def test_fine_tuning_starts_from_a_runs_weights(vae: Run, celeba: Path, tmp_path: Path) -> None:
+def test_refinement_keeps_a_runs_encoder_and_trains_its_decoder_on(
+    vae: Run, celeba: Path, tmp_path: Path
+) -> None:
     start = f"start_from='{vae.paths.folder}'"
-    config = tiny(celeba, "celeba-vae-sharp", start, "optimizer.learning_rate=1e-12", "ema_decay=0")
+    config = tiny(celeba, "celeba-vae-sharp", start, "model.head_width=4", "ema_decay=0")
+
+    tuned = train_run(config, tmp_path / "tuned", device="cpu", threads=1)
+
+    own = vae.model.state_dict()
+    for name, weights in tuned.model.encoder.state_dict(prefix="encoder.").items():
+        assert weights.equal(own[name]), name
+    assert not tuned.model.decoder.linear.weight.equal(own["decoder.linear.weight"])
+    assert {"train/critic", "train/judged", "train/features"} <= set(rows(tuned)[-1])
+    assert not any("critic" in name or "maps" in name for name in tuned.model.state_dict())
+
+
+def test_refinement_begins_where_the_run_ended(vae: Run, celeba: Path, tmp_path: Path) -> None:
+    config = tiny(
+        celeba,
+        "celeba-vae-sharp",
+        f"start_from='{vae.paths.folder}'",
+        "model.head_width=0",
+        "optimizer.learning_rate=1e-12",
+        "ema_decay=0",
+    )
 
     tuned = train_run(config, tmp_path / "tuned", device="cpu", threads=1)
 
     for name, weights in tuned.model.decoder.named_parameters():
         torch.testing.assert_close(weights, vae.model.decoder.get_parameter(name))
-    assert "train/critic" in rows(tuned)[-1]
-    assert not any("critic" in name for name, _ in tuned.model.named_parameters())
+
+
+def test_refinement_needs_a_run_to_start_from(celeba: Path) -> None:
+    with pytest.raises(ConfigurationError, match="give start_from"):
+        tiny(celeba, "celeba-vae-sharp", "start_from=''")
 
 
 def test_fine_tuning_refuses_another_model(vae: Run, celeba: Path, tmp_path: Path) -> None:

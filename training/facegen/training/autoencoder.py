@@ -40,6 +40,8 @@ class AutoencoderConfig(BaseModel):
     """Values in a latent."""
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     """Channels of the encoder's stages; the decoder has the same in reverse."""
+    head_width: int = Field(default=0, ge=0)
+    """Channels at full size before a last convolution of the decoder; 0 has none."""
     activation: Literal["silu", "leaky-relu"] = "silu"
     """The nonlinearity after every normalisation."""
 
@@ -100,6 +102,15 @@ def _up_convolution(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.ConvT
     return convolution
 
 
+def _head(inputs: int, config: AutoencoderConfig) -> list[nn.Module]:
+    if not config.head_width:
+        return [_up_convolution(inputs, config.channels, gain=_OUTPUT_GAIN)]
+    last = nn.Conv2d(config.head_width, config.channels, kernel_size=3, padding=1)
+    nn.init.normal_(last.weight, std=_OUTPUT_GAIN * math.sqrt(2 / (config.head_width * 9)))
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # it has one
+    return [_up_convolution(inputs, config.head_width), _activation(config), last]
+
+
 class Encoder(nn.Module):
     """Pictures to posteriors: a strided convolution a width, then linear layers to mu and logvar.
 
@@ -138,6 +149,10 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to pictures: a linear layer, then a strided transposed convolution a width.
 
+    A kernel of 3 at stride 2 reaches pixels one, two or four times, and an adversarial loss makes
+    that seen as hatching (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard); a last
+    convolution of stride 1, `head_width`, can even it out.
+
     Nothing stands between the linear layer and the first convolution, so that an export can fold
     the two. Nothing is normalised: under batch normalisation the decoder grows one spike of
     activation that carries the scale of the rest, and leaves a patch of noise in the picture, as
@@ -157,8 +172,7 @@ class Decoder(nn.Module):
         stages: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             stages += [_up_convolution(inputs, outputs), _activation(config)]
-        last = _up_convolution(widths[-1], config.channels, gain=_OUTPUT_GAIN)
-        self.stages = nn.Sequential(*stages, last)
+        self.stages = nn.Sequential(*stages, *_head(widths[-1], config))
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode latents.

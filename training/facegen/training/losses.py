@@ -1,11 +1,13 @@
 """Losses as plain functions, one formula each: sums over an image's values, never averages."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "feature_distance",
     "gaussian_nll",
     "kl_divergence",
     "optimal_log_sigma",
@@ -110,6 +112,22 @@ def structural_dissimilarity(reconstruction: Tensor, x: Tensor) -> Tensor:
     similarity = (2 * product + _SSIM_C1) * (2 * covariance + _SSIM_C2)
     similarity = similarity / ((squares + _SSIM_C1) * (variances + _SSIM_C2))
     return 1 - similarity.flatten(1).mean(1)
+
+
+def feature_distance(reconstruction: Sequence[Tensor], x: Sequence[Tensor]) -> Tensor:
+    """Mean absolute distance of pictures in the maps of a frozen network, a perceptual loss.
+
+    Johnson et al. (2016), https://arxiv.org/abs/1603.08155, section 3.2; the mean over maps.
+
+    Args:
+        reconstruction: Maps of reconstructions, (B, C, H, W) each, standardised.
+        x: Maps of the pictures, likewise.
+
+    Returns:
+        (B,): 0 where equal, about 1 for pictures that share nothing.
+    """
+    gaps = [(r - p).abs().flatten(1).mean(1) for r, p in zip(reconstruction, x, strict=True)]
+    return torch.stack(gaps).mean(0)
 
 
 def _box_filter(size: int, *, like: Tensor) -> Tensor:

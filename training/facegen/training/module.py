@@ -8,23 +8,28 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio
 
+from facegen.training.alterations import alter
 from facegen.training.autoencoder import Autoencoder, AutoencoderOutput
 from facegen.training.batches import augment
 from facegen.training.critic import Critic, adversarial_losses
 from facegen.training.losses import (
+    feature_distance,
     gaussian_nll,
     kl_divergence,
     optimal_log_sigma,
     squared_error,
     structural_dissimilarity,
 )
+from facegen.training.perception import FeatureMaps
+from facegen.training.prior import MixturePrior
 from facegen.training.randomness import generator
 from facegen.training.recipes import LossConfig, TrainConfig
 from facegen.training.schedules import learning_rate_schedule, weight_groups
 
 __all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
 
-_CRITIC_BETAS = (0.5, 0.99)
+_ADVERSARIAL_BETAS = (0.5, 0.99)
+_CRITIC_BETAS = (0.0, 0.99)
 _CRITIC_LOSS_SCALE = 0.1
 """Adam does not see it; it leaves the norm that gradients are clipped to for the model."""
 
@@ -78,16 +83,31 @@ class AutoencoderModule(LightningModule):
     values before it goes backward: no optimum changes, and gradient clipping means the same at
     every size.
 
+    With an adversarial loss the decoder alone is trained, and a critic judges what it makes of the
+    posteriors' latents and of the prior's alike. The encoder stays as it is, and with it the prior.
+
     Args:
         config: The recipe.
+        maps: Where reconstructions are compared and judged by their features; needed for a feature
+            or an adversarial loss. No part of the module's state.
+        prior: Of the run that this one starts from; needed for an adversarial loss.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        maps: FeatureMaps | None = None,
+        prior: MixturePrior | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.model = Autoencoder(config.model)
-        adversarial = config.loss.adversarial_weight > 0
-        self.critic = Critic(config.model.channels) if adversarial else None
+        self.critic = Critic() if config.loss.adversarial_weight else None
+        if self.critic is not None:
+            self.model.encoder.requires_grad_(requires_grad=False)
+        self._maps = (maps,)  # in a tuple, so that it is no submodule
+        self._prior = prior
         self.psnr = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -100,17 +120,14 @@ class AutoencoderModule(LightningModule):
         terms = objective(outputs, x, self.config.loss)
         self._log_terms("train", terms, len(x))
         loss = terms.total / x[0].numel()
-        if self.critic is None:
-            return loss
-        critic_loss, judged = adversarial_losses(self.critic, x, outputs.reconstruction)
-        self.log_dict(
-            {"train/critic": critic_loss.detach(), "train/judged": judged.detach()},
-            on_step=False,
-            on_epoch=True,
-        )
-        return (
-            loss + self.config.loss.adversarial_weight * judged + _CRITIC_LOSS_SCALE * critic_loss
-        )
+        if self.config.loss.perceptual:
+            loss = loss + self._perceptual_loss(x, outputs.reconstruction, random)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Keep a frozen encoder's normalisations as they are."""
+        if self.critic is not None:
+            self.model.encoder.eval()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """The loss of posterior samples, with the same noise every epoch, and the PSNR of means."""
@@ -127,14 +144,18 @@ class AutoencoderModule(LightningModule):
         recipe = self.config.optimizer
         groups = weight_groups(self.model)
         if self.critic is not None:
-            groups.append(
+            groups = [
+                *(
+                    {**group, "betas": _ADVERSARIAL_BETAS}
+                    for group in weight_groups(self.model.decoder)
+                ),
                 {
                     "params": list(self.critic.parameters()),
                     "lr": recipe.critic_learning_rate,
                     "betas": _CRITIC_BETAS,
                     "weight_decay": 0.0,
-                }
-            )
+                },
+            ]
         optimizer = torch.optim.AdamW(
             groups,
             lr=recipe.learning_rate,
@@ -146,6 +167,42 @@ class AutoencoderModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _perceptual_loss(
+        self, x: Tensor, reconstruction: Tensor, random: torch.Generator
+    ) -> Tensor:
+        (maps,) = self._maps
+        assert maps is not None, "a recipe with these losses brings its maps"
+        maps.to(x.device)
+        seed, step, weights = self.config.seed, self.global_step, self.config.loss
+
+        def altered(pictures: Tensor, purpose: str) -> Tensor:
+            return alter(pictures, generator(seed, purpose, step, device=x.device))
+
+        fake = altered(reconstruction, "alter")  # as the pictures are: the two are compared
+        if self.critic is not None:
+            samples = self.model.decoder(self._drawn(x, random))
+            fake = torch.cat([fake, altered(samples, "alter-samples")])
+        with torch.no_grad():
+            real_maps = maps(altered(x, "alter"))
+        fake_maps = maps(fake)
+        distance = feature_distance([m[: len(x)] for m in fake_maps], real_maps).mean()
+        logged, loss = {"train/features": distance.detach()}, weights.feature_weight * distance
+        if self.critic is not None:
+            critic_loss, judged = adversarial_losses(self.critic, real_maps, fake_maps)
+            logged |= {"train/critic": critic_loss.detach(), "train/judged": judged.detach()}
+            loss = loss + weights.adversarial_weight * judged + _CRITIC_LOSS_SCALE * critic_loss
+        self.log_dict(logged, on_step=False, on_epoch=True)
+        return loss
+
+    def _drawn(self, x: Tensor, random: torch.Generator) -> Tensor:
+        """As many latents from the prior as there are pictures."""
+        assert self._prior is not None, "an adversarial recipe starts from a run with a prior"
+        shape = (len(x), self.config.model.latent_size)
+        noise = torch.randn(shape, generator=random, device=x.device)
+        uniform = torch.rand(len(x), generator=random, device=x.device)
+        latents = self._prior.sample(noise.cpu().numpy(), uniform.cpu().numpy())
+        return torch.from_numpy(latents).to(x.device)
 
     def _noise(self, x: Tensor, random: torch.Generator) -> Tensor | None:
         if self.config.model.kind != "vae":

@@ -37,7 +37,8 @@ from facegen.training.expression.data import (
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.expression.module import ExpressionModule
 from facegen.training.latents import encode_pictures
-from facegen.training.module import AutoencoderModule
+from facegen.training.module import AutoencoderModule, to_input
+from facegen.training.perception import FeatureMaps
 from facegen.training.prior import MixturePrior, fit_mixture
 from facegen.training.recipes import (
     AlignerRecipe,
@@ -46,11 +47,19 @@ from facegen.training.recipes import (
     ExpressionRecipe,
     TrainConfig,
 )
-from facegen.training.run import AnyRun, ClassifierRun, RunPaths, load_any_run, load_classifier_run
+from facegen.training.run import (
+    AnyRun,
+    ClassifierRun,
+    Run,
+    RunPaths,
+    load_any_run,
+    load_classifier_run,
+)
 
 __all__ = ["Plan", "plan_training"]
 
 _VALIDATION_BATCH_SIZE = 128
+_STANDARDISING_COUNT = 200
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +116,6 @@ def plan_training(config: AnyRecipe, paths: RunPaths) -> Plan:
 
 
 def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None) -> Plan:
-    module = _seeded(config, lambda: AutoencoderModule(config))
-    _start(module.model, config, start)
-    if config.compile:
-        module.model.compile()
     faces = load_faces(
         config.data.reader,
         Path(config.data.root),
@@ -118,6 +123,12 @@ def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None
         channels=config.model.channels,
     )
     train, validation = faces.pixels["train"], faces.pixels["validation"]
+    maps = _feature_maps(train) if config.loss.perceptual else None
+    prior = start.prior if isinstance(start, Run) else None
+    module = _seeded(config, lambda: AutoencoderModule(config, maps=maps, prior=prior))
+    _start(module.model, config, start)
+    if config.compile:
+        module.model.compile()
 
     return Plan(
         module,
@@ -138,6 +149,8 @@ def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None
             "reconstruction": "Reconstruction",
             "kl": "KL divergence, nats",
             "psnr": "PSNR of validation pictures, dB",
+            "features": "Distance in features",
+            "critic": "Critic's hinge loss",
         },
         _data_facts(faces) | _start_facts(start),
         lambda: _fit_prior(module.model, train, config),
@@ -264,12 +277,26 @@ def _seeded(config: AnyRecipe, build: Callable[[], _Module]) -> _Module:
     return module.to(memory_format=torch.channels_last) if config.channels_last else module
 
 
+def _feature_maps(pictures: NDArray[np.uint8]) -> FeatureMaps:
+    return FeatureMaps(to_input(torch.tensor(pictures[:_STANDARDISING_COUNT])))
+
+
 def _start(model: nn.Module, config: AnyRecipe, start: AnyRun | None) -> None:
     if start is None:
         return
-    if start.config.model != config.model:
+    if not _fits(start.config, config):
         raise RunError(start.paths.folder, "its model differs; start from one with this recipe's")
-    model.load_state_dict(start.model.state_dict())
+    state, own = start.model.state_dict(), model.state_dict()
+    kept = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
+    model.load_state_dict(own | kept)
+
+
+def _fits(start: AnyRecipe, config: AnyRecipe) -> bool:
+    """Whether a run's model can begin another's: the decoder of an autoencoder may get a head."""
+    if isinstance(start, TrainConfig) and isinstance(config, TrainConfig):
+        head = {"head_width": config.model.head_width}
+        return start.model.model_copy(update=head) == config.model
+    return start.model == config.model
 
 
 def _fit_prior(

@@ -54,10 +54,18 @@ class LossConfig(_Frozen):
     """sigma: likelihood, learned variance; fixed: squared error + beta · KL; mse: squared error."""
     beta: float = Field(default=1.0, ge=0)
     """Weight of the KL; 1 is the evidence lower bound when the variance is learned."""
+    feature_weight: float = Field(default=0.0, ge=0)
+    """Weight of the distance in a frozen network's features, for every value of an image."""
     adversarial_weight: float = Field(default=0.0, ge=0)
-    """Weight of a patch critic's judgement for every value of an image; meant for fine-tuning."""
+    """Weight of a critic's judgement for every value of an image. It needs a run to start from,
+    whose encoder and prior stay: the decoder alone is trained."""
     ssim_weight: float = Field(default=0.0, ge=0)
     """Weight of 1 − SSIM for every value of an image, beside reconstruction's nats a value."""
+
+    @property
+    def perceptual(self) -> bool:
+        """Whether a term needs a frozen network."""
+        return self.feature_weight > 0 or self.adversarial_weight > 0
 
 
 class OptimizerConfig(_Frozen):
@@ -165,6 +173,14 @@ class TrainConfig(Recipe):
     """AdamW and its schedule."""
     prior: PriorConfig = PriorConfig()
     """The mixture fitted afterwards."""
+
+    @model_validator(mode="after")
+    def _adversary_has_a_start(self) -> "TrainConfig":
+        if self.loss.adversarial_weight and not self.start_from:
+            raise ValueError(
+                "loss.adversarial_weight trains the decoder of a finished run on: give start_from"
+            )
+        return self
 
 
 class ExpressionDataConfig(_Frozen):
