@@ -7,8 +7,11 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as exact_kl
 
 from facegen.training.losses import (
+    feature_distance,
+    free_bits_kl,
     gaussian_nll,
     kl_divergence,
+    maximum_mean_discrepancy,
     optimal_log_sigma,
     squared_error,
     structural_dissimilarity,
@@ -84,3 +87,51 @@ def test_structural_dissimilarity_of_equal_pictures_is_zero() -> None:
     x = torch.rand(2, 3, 16, 16)
 
     torch.testing.assert_close(structural_dissimilarity(x, x), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_free_bits_count_what_goes_beyond_them() -> None:
+    mu = torch.tensor([[2.0, 0.1], [-2.0, 0.1]])
+    logvar = torch.zeros(2, 2)
+
+    paid = free_bits_kl(mu, logvar, 0.5)
+
+    torch.testing.assert_close(paid, torch.tensor(2.0 + 0.5))  # ½ · 2², and ½ · 0.1² raised to ½
+    torch.testing.assert_close(free_bits_kl(mu, logvar, 0.0), kl_divergence(mu, logvar).mean())
+
+
+def test_a_silent_latent_value_has_no_gradient_under_free_bits() -> None:
+    mu = torch.tensor([[2.0, 0.1], [-2.0, 0.1]], requires_grad=True)
+
+    torch.autograd.backward(free_bits_kl(mu, torch.zeros(2, 2), 0.5))
+
+    assert mu.grad is not None
+    assert mu.grad[:, 0].abs().min() > 0
+    assert mu.grad[:, 1].eq(0).all()
+
+
+def test_discrepancy_is_about_zero_for_the_prior_and_large_for_others() -> None:
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(400, 8, generator=random) for _ in range(2))
+
+    assert maximum_mean_discrepancy(a, b).abs() < 0.02
+    assert maximum_mean_discrepancy(3 * a, b) > 0.5
+    assert maximum_mean_discrepancy(a + 1, b) > 0.5
+
+
+def test_discrepancy_is_the_kernels_of_two_points_by_hand() -> None:
+    z, draws = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [1.0]])
+    scales = [2 * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+
+    def k(squared: float) -> float:
+        return sum(c / (c + squared) for c in scales)
+
+    expected = k(4) + k(1) - 2 * (k(0) + k(1) + k(4) + k(1)) / 4
+
+    torch.testing.assert_close(maximum_mean_discrepancy(z, draws), torch.tensor(expected))
+
+
+def test_feature_distance_is_the_mean_over_maps_of_each_maps_mean() -> None:
+    x = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2)]
+    y = [torch.full((2, 3, 4, 4), -1.0), torch.full((2, 5, 2, 2), 3.0)]
+
+    torch.testing.assert_close(feature_distance(y, x), torch.tensor([2.0, 2.0]))

@@ -8,8 +8,10 @@ from torch import Tensor
 
 __all__ = [
     "feature_distance",
+    "free_bits_kl",
     "gaussian_nll",
     "kl_divergence",
+    "maximum_mean_discrepancy",
     "optimal_log_sigma",
     "squared_error",
     "structural_dissimilarity",
@@ -18,6 +20,8 @@ __all__ = [
 _SSIM_WINDOW_PX = 7
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 """The paper's constants for pictures in [0, 1]."""
+
+_MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 _MINIMUM_LOG_SIGMA = -6.0
 """Half an 8-bit level: a perfect reconstruction must not make the likelihood infinite."""
@@ -84,6 +88,50 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
         (B,): summed over the latent axis, not averaged, so that `beta` keeps the paper's meaning.
     """
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
+
+
+def free_bits_kl(mu: Tensor, logvar: Tensor, free_nats: float) -> Tensor:
+    """KL divergence of a batch of which the first nats of every latent value are free.
+
+    Kingma et al. (2016), https://arxiv.org/abs/1606.04934, equation 15, each value a group: no
+    value gains by falling silent.
+
+    Args:
+        mu: Posterior means, (B, Z).
+        logvar: Logarithms of the posterior variances, (B, Z).
+        free_nats: What each value may tell, as a mean over the batch, in nats.
+
+    Returns:
+        (): summed over the latent axis, at least Z · free_nats.
+    """
+    each = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean(0)  # (Z)
+    return each.clamp_min(free_nats).sum()
+
+
+def maximum_mean_discrepancy(z: Tensor, draws: Tensor) -> Tensor:
+    """Unbiased squared discrepancy of latents from draws of N(0, I), as in Wasserstein AEs.
+
+    Tolstikhin et al. (2018), https://arxiv.org/abs/1711.01558, section 4 and its code: inverse
+    multiquadratics, C / (C + ‖a − b‖²), of scales C = 2 Z s for s from 0.1 to 10.
+
+    Args:
+        z: Latents, (B, Z), at least 2.
+        draws: From N(0, I), (B, Z).
+
+    Returns:
+        (): about 0, and at times below, for equal distributions; at most 14.
+    """
+    count, size = z.shape
+    scales = 2 * size * z.new_tensor(_MMD_SCALES)
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return (scales / (scales + distances[..., None])).sum(-1)  # (B, B)
+
+    def off_diagonal(a: Tensor) -> Tensor:
+        return (kernel(a, a).sum() - count * len(_MMD_SCALES)) / (count * (count - 1))
+
+    return off_diagonal(z) + off_diagonal(draws) - 2 * kernel(z, draws).mean()
 
 
 def structural_dissimilarity(reconstruction: Tensor, x: Tensor) -> Tensor:

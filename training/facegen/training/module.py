@@ -1,7 +1,5 @@
 """The Lightning module: a model, its objective and its optimiser."""
 
-from typing import NamedTuple
-
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -9,64 +7,23 @@ from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from facegen.training.alterations import alter
-from facegen.training.autoencoder import Autoencoder, AutoencoderOutput
+from facegen.training.autoencoder import Autoencoder
 from facegen.training.batches import augment
 from facegen.training.critic import Critic, adversarial_losses
-from facegen.training.losses import (
-    feature_distance,
-    gaussian_nll,
-    kl_divergence,
-    optimal_log_sigma,
-    squared_error,
-    structural_dissimilarity,
-)
+from facegen.training.losses import feature_distance
+from facegen.training.objective import LossTerms, objective
 from facegen.training.perception import FeatureMaps
 from facegen.training.prior import MixturePrior
 from facegen.training.randomness import generator
-from facegen.training.recipes import LossConfig, TrainConfig
+from facegen.training.recipes import TrainConfig
 from facegen.training.schedules import learning_rate_schedule, weight_groups
 
-__all__ = ["AutoencoderModule", "LossTerms", "objective", "to_input"]
+__all__ = ["AutoencoderModule", "to_input"]
 
 _ADVERSARIAL_BETAS = (0.5, 0.99)
 _CRITIC_BETAS = (0.0, 0.99)
 _CRITIC_LOSS_SCALE = 0.1
 """Adam does not see it; it leaves the norm that gradients are clipped to for the model."""
-
-
-class LossTerms(NamedTuple):
-    """The objective and its parts, means over a batch of sums over an image."""
-
-    total: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-    sigma: Tensor
-
-
-def objective(outputs: AutoencoderOutput, x: Tensor, config: LossConfig) -> LossTerms:
-    """The loss of a batch.
-
-    Args:
-        outputs: What the model made of the batch.
-        x: The batch, (B, C, H, W) in [0, 1].
-        config: The terms and their weights.
-
-    Returns:
-        Scalars: nats where the variance is learned, squared intensities plus beta · nats otherwise.
-        `sigma` is the output deviation, root of the mean squared error.
-    """
-    log_sigma = optimal_log_sigma(outputs.reconstruction, x)
-    if config.reconstruction == "sigma":
-        reconstruction = gaussian_nll(outputs.reconstruction, x, log_sigma).mean()
-    else:
-        reconstruction = squared_error(outputs.reconstruction, x).mean()
-    mu, logvar = outputs.posterior
-    kl = mu.new_zeros(()) if logvar is None else kl_divergence(mu.float(), logvar.float()).mean()
-    total = reconstruction if config.reconstruction == "mse" else reconstruction + config.beta * kl
-    if config.ssim_weight:
-        dissimilarity = structural_dissimilarity(outputs.reconstruction, x).mean()
-        total = total + config.ssim_weight * x[0].numel() * dissimilarity
-    return LossTerms(total, reconstruction, kl, log_sigma.exp())
 
 
 def to_input(pictures: Tensor, *, channels_last: bool = True) -> Tensor:
@@ -116,8 +73,9 @@ class AutoencoderModule(LightningModule):
         random = generator(self.config.seed, "train", self.global_step, device=batch.device)
         batch = augment(batch, flip=data.flip, shift_px=data.shift_px, random=random)
         x = to_input(batch, channels_last=self.config.channels_last)
-        outputs = self.model(x, self._noise(x, random))
-        terms = objective(outputs, x, self.config.loss)
+        noise = self._noise(x, random)
+        outputs = self.model(x, noise)
+        terms = objective(outputs, x, self.config.loss, noise=noise, step=self.global_step)
         self._log_terms("train", terms, len(x))
         loss = terms.total / x[0].numel()
         if self.config.loss.perceptual:
@@ -133,8 +91,10 @@ class AutoencoderModule(LightningModule):
         """The loss of posterior samples, with the same noise every epoch, and the PSNR of means."""
         x = to_input(batch, channels_last=self.config.channels_last)
         random = generator(self.config.seed, "validation", batch_idx, device=batch.device)
-        outputs = self.model(x, self._noise(x, random))
-        self._log_terms("validation", objective(outputs, x, self.config.loss), len(x))
+        noise = self._noise(x, random)
+        outputs = self.model(x, noise)
+        terms = objective(outputs, x, self.config.loss, noise=noise)
+        self._log_terms("validation", terms, len(x))
         mean = self.model.decoder(outputs.posterior.mu)
         self.psnr(mean.float().clamp(0, 1), x)
         self.log("validation/psnr", self.psnr, on_step=False, on_epoch=True, prog_bar=True)
@@ -205,7 +165,7 @@ class AutoencoderModule(LightningModule):
         return torch.from_numpy(latents).to(x.device)
 
     def _noise(self, x: Tensor, random: torch.Generator) -> Tensor | None:
-        if self.config.model.kind != "vae":
+        if self.config.model.kind != "vae" and not self.config.loss.mmd_weight:
             return None
         shape = (len(x), self.config.model.latent_size)
         return torch.randn(shape, generator=random, device=x.device)

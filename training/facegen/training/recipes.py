@@ -54,6 +54,12 @@ class LossConfig(_Frozen):
     """sigma: likelihood, learned variance; fixed: squared error + beta · KL; mse: squared error."""
     beta: float = Field(default=1.0, ge=0)
     """Weight of the KL; 1 is the evidence lower bound when the variance is learned."""
+    beta_warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which beta grows from 0 to its value."""
+    free_nats: float = Field(default=0.0, ge=0)
+    """What every latent value may tell before the KL counts, in nats; 0 for none."""
+    mmd_weight: float = Field(default=0.0, ge=0)
+    """Weight of the latents' maximum mean discrepancy from N(0, I): a Wasserstein autoencoder."""
     feature_weight: float = Field(default=0.0, ge=0)
     """Weight of the distance in a frozen network's features, for every value of an image."""
     adversarial_weight: float = Field(default=0.0, ge=0)
