@@ -20,14 +20,20 @@ KINDS = {
     "celeba-ae-sharp": "autoencoder",
     "celeba-vae": "vae",
     "celeba-vae-sharp": "vae",
+    "faces-128": "vae",
+    "fer-ae": "autoencoder",
+    "fer-ae-sharp": "autoencoder",
     "fer-aligner": "aligner",
     "fer-expressions": "expression",
     "fer-guide-a": "classifier",
     "fer-guide-b": "classifier",
     "fer-judge": "classifier",
     "fer-vae": "vae",
+    "fer-vae-sharp": "vae",
     "lfw-ae": "autoencoder",
+    "lfw-ae-sharp": "autoencoder",
     "lfw-vae": "vae",
+    "lfw-vae-sharp": "vae",
 }
 
 

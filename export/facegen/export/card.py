@@ -113,8 +113,12 @@ def _loss(config: TrainConfig) -> str:
         terms.append(f"{loss.beta:g} · KL")
     if loss.ssim_weight:
         terms.append(f"{loss.ssim_weight:g} · (1 − SSIM) a value")
+    if loss.mmd_weight:
+        terms.append(f"{loss.mmd_weight:g} · the latents' discrepancy from N(0, I)")
+    if loss.feature_weight:
+        terms.append(f"{loss.feature_weight:g} · the distance in a frozen network's features a value")
     if loss.adversarial_weight:
-        terms.append(f"{loss.adversarial_weight:g} · a patch critic's judgement a value")
+        terms.append(f"{loss.adversarial_weight:g} · a critic's judgement of features a value")
     return " + ".join(terms)
 
 
