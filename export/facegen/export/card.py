@@ -116,7 +116,7 @@ def _loss(config: TrainConfig) -> str:
     if loss.mmd_weight:
         terms.append(f"{loss.mmd_weight:g} · the latents' discrepancy from N(0, I)")
     if loss.feature_weight:
-        terms.append(f"{loss.feature_weight:g} · the distance in a frozen network's features a value")
+        terms.append(f"{loss.feature_weight:g} · the distance in frozen features a value")
     if loss.adversarial_weight:
         terms.append(f"{loss.adversarial_weight:g} · a critic's judgement of features a value")
     return " + ".join(terms)
