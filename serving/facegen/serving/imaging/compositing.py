@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegen.serving.imaging.alignment import align, grey, to_square
+from facegen.serving.imaging.splines import border_fade, interpolation_matrix, spline_matrix
 
 __all__ = ["FaceEdit", "composite"]
 
-# How far an edit fades out from the square's edges, as a fraction of its side, as in training.
-_BORDER = 1 / 12
 # The raster has nodes at all pixel centres of 48 and in between; past 768 nodes none shows.
 _NODES, _MOST_NODES = 96, 768
 # A band of rows fits the CPU's cache, and what it costs does not grow with the face.
@@ -213,50 +212,12 @@ def _bases(
         (R + 1, size), (R + 1, cells) and (R + 1, R + 1).
     """
     places = np.arange(nodes + 1) / nodes
-    fade = _fade(places)
+    fade = border_fade(places)
     bases = (
-        _interpolation_matrix(places, size),
-        _spline_matrix(places, cells),
+        interpolation_matrix(places, size),
+        spline_matrix(places, cells),
         fade[:, None] * fade,
     )
     for basis in bases:
         basis.flags.writeable = False
     return bases
-
-
-def _spline_matrix(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
-    """Weights of a cubic B-spline through a row of cells, edges repeated.
-
-    Args:
-        places: Where it is evaluated, in [0, 1].
-        cells: Cells in the row, their middles at (k + 0.5) / cells.
-
-    Returns:
-        (places, cells), rows that add up to 1: bounded by the cells' values and smooth.
-    """
-    position = places * cells - 0.5
-    first = np.floor(position).astype(int)
-    t = position - first
-    weights = (
-        (1 - t) ** 3 / 6,
-        (3 * t**3 - 6 * t**2 + 4) / 6,
-        (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
-        t**3 / 6,
-    )
-    matrix = np.zeros((len(places), cells))
-    for offset, weight in zip(range(-1, 3), weights, strict=True):
-        np.add.at(matrix, (np.arange(len(places)), np.clip(first + offset, 0, cells - 1)), weight)
-    return matrix
-
-
-def _interpolation_matrix(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
-    """Weights of the cubic spline that goes through a row of pixels, (places, cells)."""
-    middles = (np.arange(cells) + 0.5) / cells
-    inverse = np.linalg.inv(_spline_matrix(middles, cells))
-    return _spline_matrix(places, cells) @ inverse
-
-
-def _fade(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of an edit shows along a side: 1 inside, falling to 0 at the edges."""
-    edge = np.minimum(places, 1 - places) / _BORDER
-    return np.where(edge < 1, 0.5 - 0.5 * np.cos(np.pi * edge), 1.0)

@@ -2,7 +2,7 @@
 
 Every encoded face says that a model made it, or edited it, by IPTC's digital source type
 (https://cv.iptc.org/newscodes/digitalsourcetype/), and in our own namespace which model, seed,
-index and expression.
+index, expression and moves.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ class Origin:
         index: The face's index under the seed.
         expression: The expression drawn, if the family has several.
         strength: How much of it was given to the faces of a photo.
+        moves: Along which directions its latent was moved, for example `Smiling=1 component-2=-3`.
         edited: Whether the model changed a photo, rather than made the whole picture.
     """
 
@@ -49,6 +50,7 @@ class Origin:
     index: int | None = None
     expression: str = ""
     strength: float | None = None
+    moves: str = ""
     edited: bool = False
 
 
@@ -59,7 +61,8 @@ def xmp_packet(origin: Origin) -> bytes:
     index = "" if origin.index is None else f' facegen:index="{origin.index}"'
     expression = origin.expression and f" facegen:expression={quoteattr(origin.expression)}"
     strength = "" if origin.strength is None else f' facegen:strength="{origin.strength:g}"'
-    return f"{head}{seed}{index}{expression}{strength}{_TAIL}".encode()
+    moves = origin.moves and f" facegen:moves={quoteattr(origin.moves)}"
+    return f"{head}{seed}{index}{expression}{strength}{moves}{_TAIL}".encode()
 
 
 @lru_cache(maxsize=64)
