@@ -46,6 +46,14 @@ DECODERS: Mapping[str, Drawn] = {
 }
 EXPERIMENTAL = ("fear",)
 
+DIRECTIONS: Mapping[str, Sequence[float]] = {
+    "Smiling": (2, 0, 0),
+    "Blond_Hair": (0, 1, 0),
+    "component-1": (0.5, 0, 1),
+}
+"""How the directions of `write_directions` move the first coordinates of a latent at strength 1."""
+EFFECTS: Mapping[str, float] = {"Smiling": 0.75}
+
 _Port = tuple[str, int, Sequence[int]]
 _TYPES = {int(TensorProto.UINT8): "TYPE_UINT8", int(TensorProto.FLOAT): "TYPE_FP32"}
 _LATENT: _Port = ("latent", TensorProto.FLOAT, [LATENT_SIZE])
@@ -113,6 +121,25 @@ def write_plain_family(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
     graph, inputs = _prior()
     own = {"role": "prior", "prior": "normal"}
     _write(repository, f"{family}-prior-normal", graph, (inputs, [_LATENT]), {**facts, **own})
+    return repository
+
+
+def write_directions(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
+    """Write the directions of a VAE: see `DIRECTIONS` for what they do, `EFFECTS` for theirs."""
+    rows = [np.pad(np.array(row), (0, LATENT_SIZE - len(row))) for row in DIRECTIONS.values()]
+    graph = Graph()
+    step = graph.node("MatMul", "strength", graph.constant(rows))
+    graph.node("Add", "latent", step, name="edited")
+    strength: _Port = ("strength", TensorProto.FLOAT, [len(DIRECTIONS)])
+    facts = {
+        "family": family,
+        "kind": "vae",
+        "role": "directions",
+        "directions": ",".join(DIRECTIONS),
+        "direction_effects": json.dumps(EFFECTS),
+    }
+    ports: Any = ([_LATENT, strength], [("edited", *_LATENT[1:])])
+    _write(repository, f"{family}-directions", graph, ports, facts)
     return repository
 
 

@@ -18,6 +18,7 @@ _TENSORS = {
     "encoder": ((_IMAGE,), (_tensor("mu", 8), _tensor("logvar", 8))),
     "decoder": ((_tensor("latent", -1),), (_IMAGE,)),
     "prior": ((_tensor("noise", 8), _tensor("uniform", 1)), (_tensor("latent", 8),)),
+    "directions": ((_tensor("latent", 8), _tensor("strength", 2)), (_tensor("edited", 8),)),
 }
 
 
@@ -233,3 +234,61 @@ def test_the_newest_version_is_found_unless_one_is_named() -> None:
         find_family(families, "f", version="1")
     with pytest.raises(ModelNotFoundError, match='"g"'):
         find_family(families, "g")
+
+
+def _directions(names: str = "Smiling,component-1", **parameters: str) -> ModelInfo:
+    return _model("directions", directions=names, **parameters)
+
+
+def test_directions_belong_to_their_family() -> None:
+    models = [*_family(), _directions(direction_effects='{"Smiling": 0.8}')]
+
+    (family,) = group_families(models)
+
+    assert family.directions is not None
+    assert family.directions.model == "f-directions"
+    assert family.directions.names == ("Smiling", "component-1")
+    assert family.directions.effects == {"Smiling": 0.8}
+    assert family.graphs[-1] == "f-directions"
+
+
+def test_family_may_have_no_directions() -> None:
+    (family,) = group_families(_family())
+
+    assert family.directions is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (_directions(""), 'has no parameter "facegen.directions"'),
+        (_directions("Smiling,,Young"), "empty name"),
+        (_directions("Smiling,Smiling"), "names Smiling twice"),
+        (_directions("Smiling"), r'no tensor "strength" of float32 \[1\]'),
+        (_directions("a,b,c"), r'no tensor "strength" of float32 \[3\]'),
+        (_directions(direction_effects="0.8"), "no JSON object of numbers"),
+        (_directions(direction_effects='{"Smiling": "much"}'), "no JSON object of numbers"),
+        (_directions(direction_effects='{"Young": 1}'), "Young is no direction"),
+        (_directions(direction_effects='{"Smiling": NaN}'), "Smiling is no direction"),
+        (_directions(latent_size="9"), "contradict each other"),
+    ],
+)
+def test_directions_that_do_not_fit_are_refused(model: ModelInfo, message: str) -> None:
+    with pytest.raises(FamilyError, match=message):
+        group_families([*_family(), model])
+
+
+def test_two_models_of_directions_are_refused() -> None:
+    second = replace(_directions(), name="f-more")
+
+    with pytest.raises(FamilyError, match='f-directions, f-more all have the role "directions"'):
+        group_families([*_family(), _directions(), second])
+
+
+def test_new_version_waits_for_the_directions_that_the_older_has() -> None:
+    old, new = [*_family(), _directions()], _family(version="2")
+
+    assert [family.version for family in group_families([*old, *new])] == ["1"]
+    complete = group_families([*old, *new, _directions(version="2")])
+    assert [family.version for family in complete] == ["1", "2"]
+    assert all(family.directions for family in complete)

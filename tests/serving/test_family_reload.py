@@ -45,6 +45,13 @@ _PICTURE = image_pb2.Image(
     channel_count=3,
 )
 
+_EDIT = pb.EditRequest(
+    faces=[pb.FaceSource(image=_PICTURE)],
+    moves=[pb.Move(direction="Smiling")],
+    view=pb.EDIT_VIEW_DECODED,
+    format=_RAW,
+)
+
 
 def _tensor(name: str, *shape: int, dtype: type = np.float32) -> TensorSpec:
     return TensorSpec(name, np.dtype(dtype), shape)
@@ -56,6 +63,7 @@ _TENSORS = {
     "encoder": ((_IMAGE,), (_tensor("mu", 4),)),
     "decoder": ((_LATENT,), (_IMAGE,)),
     "prior": ((_tensor("noise", 4), _tensor("uniform", 1)), (_LATENT,)),
+    "directions": ((_LATENT, _tensor("strength", 1)), (_tensor("edited", 4),)),
 }
 
 
@@ -66,6 +74,7 @@ def _models(version: str = "1", *, family: str = "f", **changes: str) -> list[Mo
         "latent_size": "4",
         "image_size": "8x8x3",
         "prior": "normal",
+        "directions": "Smiling",
         **changes,
     }
     return [
@@ -91,6 +100,7 @@ class NumpyEngine(Engine):
         self.ready = list(models)
         self.submitted: list[InferRequest] = []
         self.before_answer: Callable[[InferRequest], None] = lambda request: None
+        self.after_hold: Callable[[], None] = lambda: None
         self.held: list[tuple[InferRequest, Done]] | None = None
         self._callbacks: list[Callable[[], None]] = []
 
@@ -115,6 +125,7 @@ class NumpyEngine(Engine):
         else:
             self.held.append((request, done))
             request.context.on_cancel(lambda: done(CallCancelledError()))
+            self.after_hold()
 
     def _answer(self, request: InferRequest, done: Done) -> None:
         self.before_answer(request)
@@ -128,6 +139,7 @@ class NumpyEngine(Engine):
             "encoder": {"mu": np.zeros((rows, 4), np.float32)},
             "decoder": {"image": np.full((rows, 8, 8, 3), int(request.version), np.uint8)},
             "prior": {"latent": request.inputs.get("noise", np.zeros(0))},
+            "directions": {"edited": request.inputs.get("latent", np.zeros(0))},
         }
         if "noise" in request.inputs and np.isnan(request.inputs["noise"]).any():
             done(InferenceError(request.model, "not a number"))
@@ -176,7 +188,11 @@ def _draw(count: int, *, temperature: float = 1.0) -> Draw:
 
 
 def _first_pixel(answer: Any) -> int:
-    image = answer.faces[0].image if isinstance(answer, pb.GenerateResponse) else answer.images[0]
+    if isinstance(answer, pb.GenerateResponse):
+        image = answer.faces[0].image
+    else:
+        edited = isinstance(answer, pb.EditResponse)
+        image = (answer.faces[0] if edited else answer).images[0]
     value: int = image.data[0]
     return value
 
@@ -236,6 +252,23 @@ def test_error_of_either_step_is_the_calls(engine: NumpyEngine) -> None:
         pipelines.generate(family, _draw(1))
 
 
+def test_cancelled_edit_runs_nothing_more(engine: NumpyEngine, faces: FaceServiceStub) -> None:
+    begun = threading.Event()
+    engine.held = []
+    engine.after_hold = begun.set
+    call = faces.Edit.future(_EDIT)
+    assert begun.wait(20)
+
+    call.cancel()
+
+    with pytest.raises(grpc.FutureCancelledError):
+        call.result()
+    ended = threading.Event()
+    engine.held[0][0].context.on_cancel(ended.set)
+    assert ended.wait(20)
+    assert [request.model for request in engine.submitted] == ["f-encoder"]
+
+
 def test_stream_computes_one_chunk_ahead_and_no_more(engine: NumpyEngine) -> None:
     pipelines = Pipelines(engine)
 
@@ -291,8 +324,9 @@ def test_steps_of_a_call_share_its_deadline_client_and_priority(engine: NumpyEng
         lambda faces: faces.Generate(pb.GenerateRequest(count=1, format=_RAW)),
         lambda faces: faces.Decode(pb.DecodeRequest(latents=[_ZEROS], format=_RAW)),
         lambda faces: faces.Reconstruct(pb.ReconstructRequest(images=[_PICTURE], format=_RAW)),
+        lambda faces: faces.Edit(_EDIT),
     ],
-    ids=["generate", "decode", "reconstruct"],
+    ids=["generate", "decode", "reconstruct", "edit"],
 )
 def test_version_exchanged_during_a_call_fails_no_call(
     engine: NumpyEngine, faces: FaceServiceStub, call: Callable[[FaceServiceStub], Any]

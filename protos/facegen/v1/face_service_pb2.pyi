@@ -45,6 +45,40 @@ INTERPOLATION_SPHERICAL: Interpolation.ValueType  # 2
 """The great circle (Shoemake 1985), which keeps the norm; lengths go from one end's to the other's."""
 Global___Interpolation: typing_extensions.TypeAlias = Interpolation
 
+class _EditView:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EditViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EditView.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EDIT_VIEW_UNSPECIFIED: _EditView.ValueType  # 0
+    """EDIT_VIEW_PHOTO for pictures, EDIT_VIEW_DECODED for the others."""
+    EDIT_VIEW_PHOTO: _EditView.ValueType  # 1
+    """The whole photo at its own size, to which is added what the moves change: the decoded picture of the
+    moved latent less that of the latent. All else stays, and what the model cannot draw is kept. In an
+    animation, reduced to at most 512 pixels a side. Only for pictures.
+    """
+    EDIT_VIEW_CROP: _EditView.ValueType  # 2
+    """The same of the square that the model sees, at the model's size. Only for pictures."""
+    EDIT_VIEW_DECODED: _EditView.ValueType  # 3
+    """The decoded picture of the moved latent."""
+
+class EditView(_EditView, metaclass=_EditViewEnumTypeWrapper):
+    """What to send of an edited face."""
+
+EDIT_VIEW_UNSPECIFIED: EditView.ValueType  # 0
+"""EDIT_VIEW_PHOTO for pictures, EDIT_VIEW_DECODED for the others."""
+EDIT_VIEW_PHOTO: EditView.ValueType  # 1
+"""The whole photo at its own size, to which is added what the moves change: the decoded picture of the
+moved latent less that of the latent. All else stays, and what the model cannot draw is kept. In an
+animation, reduced to at most 512 pixels a side. Only for pictures.
+"""
+EDIT_VIEW_CROP: EditView.ValueType  # 2
+"""The same of the square that the model sees, at the model's size. Only for pictures."""
+EDIT_VIEW_DECODED: EditView.ValueType  # 3
+"""The decoded picture of the moved latent."""
+Global___EditView: typing_extensions.TypeAlias = EditView
+
 class _FaceFinding:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -590,6 +624,42 @@ class DecodeResponse(google.protobuf.message.Message):
 Global___DecodeResponse: typing_extensions.TypeAlias = DecodeResponse
 
 @typing.final
+class DrawnFace(google.protobuf.message.Message):
+    """A face of a seed: that of Generate with the same fields."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEED_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    PRIOR_FIELD_NUMBER: builtins.int
+    seed: builtins.int
+    """The seed, any value; zero is a seed like the others. Default 0."""
+    index: builtins.int
+    """The index of the face under the seed, from 0."""
+    temperature: builtins.float
+    """Standard deviation of the noise, 0 to 10; 0 gives the modes of the prior. Default 1."""
+    prior: builtins.str
+    """The name of the prior, one of the family's `priors`. Default: the family's first."""
+    def __init__(
+        self,
+        *,
+        seed: builtins.int = ...,
+        index: builtins.int = ...,
+        temperature: builtins.float | None = ...,
+        prior: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_temperature", b"_temperature", "index", b"index", "prior", b"prior", "seed", b"seed", "temperature", b"temperature"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__temperature: typing_extensions.TypeAlias = typing.Literal["temperature"]
+    _WhichOneofArgType__temperature: typing_extensions.TypeAlias = typing.Literal["_temperature", b"_temperature"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+
+Global___DrawnFace: typing_extensions.TypeAlias = DrawnFace
+
+@typing.final
 class Endpoint(google.protobuf.message.Message):
     """One end of a path."""
 
@@ -597,6 +667,7 @@ class Endpoint(google.protobuf.message.Message):
 
     IMAGE_FIELD_NUMBER: builtins.int
     LATENT_FIELD_NUMBER: builtins.int
+    DRAWN_FIELD_NUMBER: builtins.int
     @property
     def image(self) -> facegen.v1.image_pb2.Image:
         """A picture, encoded first."""
@@ -605,21 +676,49 @@ class Endpoint(google.protobuf.message.Message):
     def latent(self) -> facegen.v1.latent_pb2.Latent:
         """A latent."""
 
+    @property
+    def drawn(self) -> Global___DrawnFace:
+        """A face of a seed."""
+
     def __init__(
         self,
         *,
         image: facegen.v1.image_pb2.Image | None = ...,
         latent: facegen.v1.latent_pb2.Latent | None = ...,
+        drawn: Global___DrawnFace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["face", b"face", "image", b"image", "latent", b"latent"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["drawn", b"drawn", "face", b"face", "image", b"image", "latent", b"latent"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["face", b"face", "image", b"image", "latent", b"latent"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["drawn", b"drawn", "face", b"face", "image", b"image", "latent", b"latent"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_face: typing_extensions.TypeAlias = typing.Literal["image", "latent"]
+    _WhichOneofReturnType_face: typing_extensions.TypeAlias = typing.Literal["image", "latent", "drawn"]
     _WhichOneofArgType_face: typing_extensions.TypeAlias = typing.Literal["face", b"face"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_face) -> _WhichOneofReturnType_face | None: ...
 
 Global___Endpoint: typing_extensions.TypeAlias = Endpoint
+
+@typing.final
+class Animation(google.protobuf.message.Message):
+    """Makes one animated picture, without end, of a row of pictures. GIF (256 colours) and WebP can be animated."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FRAME_MS_FIELD_NUMBER: builtins.int
+    THERE_AND_BACK_FIELD_NUMBER: builtins.int
+    frame_ms: builtins.int
+    """How long each picture stays, 20 to 10000 milliseconds; of GIF in steps of 10. Default 100."""
+    there_and_back: builtins.bool
+    """Whether it goes back the way it came before it begins again. Default false: it jumps to its start."""
+    def __init__(
+        self,
+        *,
+        frame_ms: builtins.int = ...,
+        there_and_back: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["frame_ms", b"frame_ms", "there_and_back", b"there_and_back"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Animation: typing_extensions.TypeAlias = Animation
 
 @typing.final
 class InterpolateRequest(google.protobuf.message.Message):
@@ -636,6 +735,7 @@ class InterpolateRequest(google.protobuf.message.Message):
     CROP_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     EXPRESSION_FIELD_NUMBER: builtins.int
+    ANIMATION_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family to use. Default: the server's."""
     version: builtins.str
@@ -664,6 +764,10 @@ class InterpolateRequest(google.protobuf.message.Message):
     def format(self) -> facegen.v1.image_pb2.ImageFormat:
         """How to code the pictures. Default: PNG."""
 
+    @property
+    def animation(self) -> Global___Animation:
+        """If set, the path comes as one animated picture, `image/webp` unless `format` says `image/gif`."""
+
     def __init__(
         self,
         *,
@@ -676,10 +780,11 @@ class InterpolateRequest(google.protobuf.message.Message):
         crop: facegen.v1.image_pb2.Crop | None = ...,
         format: facegen.v1.image_pb2.ImageFormat | None = ...,
         expression: builtins.str = ...,
+        animation: Global___Animation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["crop", b"crop", "end", b"end", "format", b"format", "start", b"start"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "crop", b"crop", "end", b"end", "format", b"format", "start", b"start"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["count", b"count", "crop", b"crop", "end", b"end", "expression", b"expression", "family", b"family", "format", b"format", "interpolation", b"interpolation", "start", b"start", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "count", b"count", "crop", b"crop", "end", b"end", "expression", b"expression", "family", b"family", "format", b"format", "interpolation", b"interpolation", "start", b"start", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateRequest: typing_extensions.TypeAlias = InterpolateRequest
@@ -692,24 +797,288 @@ class InterpolateResponse(google.protobuf.message.Message):
 
     IMAGES_FIELD_NUMBER: builtins.int
     LATENTS_FIELD_NUMBER: builtins.int
+    ANIMATION_FIELD_NUMBER: builtins.int
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.image_pb2.Image]:
-        """From start to end."""
+        """From start to end. Empty if `animation` was set."""
 
     @property
     def latents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.latent_pb2.Latent]:
         """The latents, one for each picture."""
+
+    @property
+    def animation(self) -> facegen.v1.image_pb2.Image:
+        """The whole path, if `animation` was set."""
 
     def __init__(
         self,
         *,
         images: collections.abc.Iterable[facegen.v1.image_pb2.Image] | None = ...,
         latents: collections.abc.Iterable[facegen.v1.latent_pb2.Latent] | None = ...,
+        animation: facegen.v1.image_pb2.Image | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["images", b"images", "latents", b"latents"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "images", b"images", "latents", b"latents"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateResponse: typing_extensions.TypeAlias = InterpolateResponse
+
+@typing.final
+class FaceSource(google.protobuf.message.Message):
+    """A face to edit."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: builtins.int
+    LATENT_FIELD_NUMBER: builtins.int
+    DRAWN_FIELD_NUMBER: builtins.int
+    @property
+    def image(self) -> facegen.v1.image_pb2.Image:
+        """A picture, encoded first."""
+
+    @property
+    def latent(self) -> facegen.v1.latent_pb2.Latent:
+        """A latent."""
+
+    @property
+    def drawn(self) -> Global___DrawnFace:
+        """A face of a seed."""
+
+    def __init__(
+        self,
+        *,
+        image: facegen.v1.image_pb2.Image | None = ...,
+        latent: facegen.v1.latent_pb2.Latent | None = ...,
+        drawn: Global___DrawnFace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["drawn", b"drawn", "face", b"face", "image", b"image", "latent", b"latent"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["drawn", b"drawn", "face", b"face", "image", b"image", "latent", b"latent"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_face: typing_extensions.TypeAlias = typing.Literal["image", "latent", "drawn"]
+    _WhichOneofArgType_face: typing_extensions.TypeAlias = typing.Literal["face", b"face"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_face) -> _WhichOneofReturnType_face | None: ...
+
+Global___FaceSource: typing_extensions.TypeAlias = FaceSource
+
+@typing.final
+class Move(google.protobuf.message.Message):
+    """One move of a face along a direction."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIRECTION_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    direction: builtins.str
+    """Required. The direction, one of the family's `directions`."""
+    strength: builtins.float
+    """How far, -20 to 20. Of an attribute, 1 goes from a face without it to one with it, all else equal, and
+    -1 the other way; of a component, 1 is one standard deviation. Default 1.
+    """
+    def __init__(
+        self,
+        *,
+        direction: builtins.str = ...,
+        strength: builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength", "strength", b"strength"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength", "direction", b"direction", "strength", b"strength"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: typing_extensions.TypeAlias = typing.Literal["strength"]
+    _WhichOneofArgType__strength: typing_extensions.TypeAlias = typing.Literal["_strength", b"_strength"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+
+Global___Move: typing_extensions.TypeAlias = Move
+
+@typing.final
+class Traversal(google.protobuf.message.Message):
+    """A row of strengths along one direction, each a picture; other moves hold for all of them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIRECTION_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    direction: builtins.str
+    """Required. The direction, one of the family's `directions`."""
+    start: builtins.float
+    """The strength of the first picture, -20 to 20. Default -2."""
+    end: builtins.float
+    """The strength of the last one, -20 to 20. Default 2."""
+    count: builtins.int
+    """Required. The number of pictures, both ends included: 2 to the server's limit."""
+    def __init__(
+        self,
+        *,
+        direction: builtins.str = ...,
+        start: builtins.float | None = ...,
+        end: builtins.float | None = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_end", b"_end", "_start", b"_start", "end", b"end", "start", b"start"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_end", b"_end", "_start", b"_start", "count", b"count", "direction", b"direction", "end", b"end", "start", b"start"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: typing_extensions.TypeAlias = typing.Literal["end"]
+    _WhichOneofArgType__end: typing_extensions.TypeAlias = typing.Literal["_end", b"_end"]
+    _WhichOneofReturnType__start: typing_extensions.TypeAlias = typing.Literal["start"]
+    _WhichOneofArgType__start: typing_extensions.TypeAlias = typing.Literal["_start", b"_start"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
+
+Global___Traversal: typing_extensions.TypeAlias = Traversal
+
+@typing.final
+class EditRequest(google.protobuf.message.Message):
+    """The faces to edit, and how."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
+    MOVES_FIELD_NUMBER: builtins.int
+    TRAVERSAL_FIELD_NUMBER: builtins.int
+    CROP_FIELD_NUMBER: builtins.int
+    VIEW_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    ANIMATION_FIELD_NUMBER: builtins.int
+    family: builtins.str
+    """The family to use. Default: that of the first latent, else the server's if it has directions, else the
+    first by name that has.
+    """
+    version: builtins.str
+    """Its version, for example `1`. Default: that of the first latent, else the newest served."""
+    view: Global___EditView.ValueType
+    """What to send. Default: photos edited, other faces decoded."""
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FaceSource]:
+        """Required. The faces; as many pictures as they and the traversal make, 1 to the server's limit."""
+
+    @property
+    def moves(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Move]:
+        """What to change, all at once, at most 64 moves; those along one direction add up. Required without a
+        traversal.
+        """
+
+    @property
+    def traversal(self) -> Global___Traversal:
+        """A row of strengths for each face. Default: none, one picture for each face."""
+
+    @property
+    def crop(self) -> facegen.v1.image_pb2.Crop:
+        """Which square of a picture the model sees. Default: the central one."""
+
+    @property
+    def format(self) -> facegen.v1.image_pb2.ImageFormat:
+        """How to code the pictures. Default: PNG."""
+
+    @property
+    def animation(self) -> Global___Animation:
+        """If set, the traversal of each face comes as one animated picture, `image/webp` unless `format` says
+        `image/gif`. Only with a traversal.
+        """
+
+    def __init__(
+        self,
+        *,
+        family: builtins.str = ...,
+        version: builtins.str = ...,
+        faces: collections.abc.Iterable[Global___FaceSource] | None = ...,
+        moves: collections.abc.Iterable[Global___Move] | None = ...,
+        traversal: Global___Traversal | None = ...,
+        crop: facegen.v1.image_pb2.Crop | None = ...,
+        view: Global___EditView.ValueType = ...,
+        format: facegen.v1.image_pb2.ImageFormat | None = ...,
+        animation: Global___Animation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "crop", b"crop", "format", b"format", "traversal", b"traversal"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "crop", b"crop", "faces", b"faces", "family", b"family", "format", b"format", "moves", b"moves", "traversal", b"traversal", "version", b"version", "view", b"view"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EditRequest: typing_extensions.TypeAlias = EditRequest
+
+@typing.final
+class EditedFace(google.protobuf.message.Message):
+    """What became of one face."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: builtins.int
+    LATENTS_FIELD_NUMBER: builtins.int
+    ANIMATION_FIELD_NUMBER: builtins.int
+    ORIGINAL_FIELD_NUMBER: builtins.int
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.image_pb2.Image]:
+        """One, or with a traversal one for each of its strengths, in their order. Empty if `animation` was set."""
+
+    @property
+    def latents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[facegen.v1.latent_pb2.Latent]:
+        """The moved latents, one for each picture."""
+
+    @property
+    def animation(self) -> facegen.v1.image_pb2.Image:
+        """The whole traversal, if `animation` was set."""
+
+    @property
+    def original(self) -> facegen.v1.latent_pb2.Latent:
+        """The latent before the moves."""
+
+    def __init__(
+        self,
+        *,
+        images: collections.abc.Iterable[facegen.v1.image_pb2.Image] | None = ...,
+        latents: collections.abc.Iterable[facegen.v1.latent_pb2.Latent] | None = ...,
+        animation: facegen.v1.image_pb2.Image | None = ...,
+        original: facegen.v1.latent_pb2.Latent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "original", b"original"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["animation", b"animation", "images", b"images", "latents", b"latents", "original", b"original"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EditedFace: typing_extensions.TypeAlias = EditedFace
+
+@typing.final
+class EditResponse(google.protobuf.message.Message):
+    """The edited faces."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACES_FIELD_NUMBER: builtins.int
+    STRENGTHS_FIELD_NUMBER: builtins.int
+    FAMILY_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    family: builtins.str
+    """The family used."""
+    version: builtins.str
+    """Its version."""
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___EditedFace]:
+        """One for each face of the request, in its order."""
+
+    @property
+    def strengths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The strengths of the traversal, one for each picture of a face; empty without."""
+
+    def __init__(
+        self,
+        *,
+        faces: collections.abc.Iterable[Global___EditedFace] | None = ...,
+        strengths: collections.abc.Iterable[builtins.float] | None = ...,
+        family: builtins.str = ...,
+        version: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["faces", b"faces", "family", b"family", "strengths", b"strengths", "version", b"version"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EditResponse: typing_extensions.TypeAlias = EditResponse
 
 @typing.final
 class ExpressionTarget(google.protobuf.message.Message):

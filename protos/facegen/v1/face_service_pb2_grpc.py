@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FaceServiceStub(object):
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -70,6 +70,11 @@ class FaceServiceStub(object):
                 request_serializer=facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.SerializeToString,
                 response_deserializer=facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.FromString,
                 _registered_method=True)
+        self.Edit = channel.unary_unary(
+                '/facegen.v1.FaceService/Edit',
+                request_serializer=facegen_dot_v1_dot_face__service__pb2.EditRequest.SerializeToString,
+                response_deserializer=facegen_dot_v1_dot_face__service__pb2.EditResponse.FromString,
+                _registered_method=True)
         self.Transfer = channel.unary_unary(
                 '/facegen.v1.FaceService/Transfer',
                 request_serializer=facegen_dot_v1_dot_face__service__pb2.TransferRequest.SerializeToString,
@@ -78,7 +83,7 @@ class FaceServiceStub(object):
 
 
 class FaceServiceServicer(object):
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -122,7 +127,15 @@ class FaceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Interpolate(self, request, context):
-        """Draws the path between two faces, each given as a picture or a latent.
+        """Draws the path between two faces, each given as a picture, a latent or a draw.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Edit(self, request, context):
+        """Moves faces along directions of the latent space: more of this attribute, less of that. Photos keep all
+        that the moves do not change. FAILED_PRECONDITION: not a family with directions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +182,11 @@ def add_FaceServiceServicer_to_server(servicer, server):
                     request_deserializer=facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.FromString,
                     response_serializer=facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.SerializeToString,
             ),
+            'Edit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Edit,
+                    request_deserializer=facegen_dot_v1_dot_face__service__pb2.EditRequest.FromString,
+                    response_serializer=facegen_dot_v1_dot_face__service__pb2.EditResponse.SerializeToString,
+            ),
             'Transfer': grpc.unary_unary_rpc_method_handler(
                     servicer.Transfer,
                     request_deserializer=facegen_dot_v1_dot_face__service__pb2.TransferRequest.FromString,
@@ -183,7 +201,7 @@ def add_FaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FaceService(object):
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -343,6 +361,33 @@ class FaceService(object):
             '/facegen.v1.FaceService/Interpolate',
             facegen_dot_v1_dot_face__service__pb2.InterpolateRequest.SerializeToString,
             facegen_dot_v1_dot_face__service__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Edit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/facegen.v1.FaceService/Edit',
+            facegen_dot_v1_dot_face__service__pb2.EditRequest.SerializeToString,
+            facegen_dot_v1_dot_face__service__pb2.EditResponse.FromString,
             options,
             channel_credentials,
             insecure,

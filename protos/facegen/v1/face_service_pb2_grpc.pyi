@@ -21,7 +21,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FaceServiceStub:
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -44,7 +44,11 @@ class FaceServiceStub:
     Decode: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.DecodeRequest, facegen.v1.face_service_pb2.DecodeResponse]
     """Draws the pictures of latents."""
     Interpolate: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.InterpolateRequest, facegen.v1.face_service_pb2.InterpolateResponse]
-    """Draws the path between two faces, each given as a picture or a latent."""
+    """Draws the path between two faces, each given as a picture, a latent or a draw."""
+    Edit: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.EditRequest, facegen.v1.face_service_pb2.EditResponse]
+    """Moves faces along directions of the latent space: more of this attribute, less of that. Photos keep all
+    that the moves do not change. FAILED_PRECONDITION: not a family with directions.
+    """
     Transfer: grpc.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.TransferRequest, facegen.v1.face_service_pb2.TransferResponse]
     """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
     every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
@@ -52,7 +56,7 @@ class FaceServiceStub:
 
 @typing.type_check_only
 class FaceServiceAsyncStub(FaceServiceStub):
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -72,14 +76,18 @@ class FaceServiceAsyncStub(FaceServiceStub):
     Decode: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.DecodeRequest, facegen.v1.face_service_pb2.DecodeResponse]  # type: ignore[assignment]
     """Draws the pictures of latents."""
     Interpolate: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.InterpolateRequest, facegen.v1.face_service_pb2.InterpolateResponse]  # type: ignore[assignment]
-    """Draws the path between two faces, each given as a picture or a latent."""
+    """Draws the path between two faces, each given as a picture, a latent or a draw."""
+    Edit: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.EditRequest, facegen.v1.face_service_pb2.EditResponse]  # type: ignore[assignment]
+    """Moves faces along directions of the latent space: more of this attribute, less of that. Photos keep all
+    that the moves do not change. FAILED_PRECONDITION: not a family with directions.
+    """
     Transfer: grpc.aio.UnaryUnaryMultiCallable[facegen.v1.face_service_pb2.TransferRequest, facegen.v1.face_service_pb2.TransferResponse]  # type: ignore[assignment]
     """Gives the faces of photos other expressions. Each face is found, aligned and encoded once, drawn with
     every expression asked for, and pasted back. FAILED_PRECONDITION: not a family of expressions.
     """
 
 class FaceServiceServicer(metaclass=abc.ABCMeta):
-    """Generates, reconstructs and blends faces, and gives them other expressions.
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions.
 
     Every request names a `family` (empty: the server's default) and a `version` (empty: the newest that is
     served). INVALID_ARGUMENT: the request can never succeed as it is, an unknown family among the reasons; its
@@ -133,7 +141,17 @@ class FaceServiceServicer(metaclass=abc.ABCMeta):
         request: facegen.v1.face_service_pb2.InterpolateRequest,
         context: _ServicerContext,
     ) -> typing.Union[facegen.v1.face_service_pb2.InterpolateResponse, collections.abc.Awaitable[facegen.v1.face_service_pb2.InterpolateResponse]]:
-        """Draws the path between two faces, each given as a picture or a latent."""
+        """Draws the path between two faces, each given as a picture, a latent or a draw."""
+
+    @abc.abstractmethod
+    def Edit(
+        self,
+        request: facegen.v1.face_service_pb2.EditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[facegen.v1.face_service_pb2.EditResponse, collections.abc.Awaitable[facegen.v1.face_service_pb2.EditResponse]]:
+        """Moves faces along directions of the latent space: more of this attribute, less of that. Photos keep all
+        that the moves do not change. FAILED_PRECONDITION: not a family with directions.
+        """
 
     @abc.abstractmethod
     def Transfer(

@@ -32,8 +32,9 @@ class Image(google.protobuf.message.Message):
     channels, rows from the top, no padding. Metadata of pictures made here (XMP) carry their origin.
     """
     mime_type: builtins.str
-    """Required. One of `image/png`, `image/jpeg`, `image/webp`, `application/octet-stream`. Encoded
-    pictures sent to the service are recognised by their content; there an empty value is allowed.
+    """Required. One of `image/png`, `image/jpeg`, `image/webp`, `application/octet-stream`, of animations
+    also `image/gif`. Encoded pictures sent to the service are recognised by their content; there an empty
+    value is allowed, and `image/gif` is refused.
     """
     height_px: builtins.int
     """Height in pixels. Required with raw pixels; otherwise ignored in requests and set in responses."""
@@ -67,7 +68,7 @@ class ImageFormat(google.protobuf.message.Message):
     QUALITY_FIELD_NUMBER: builtins.int
     mime_type: builtins.str
     """One of `image/png`, `image/jpeg`, `image/webp`, `application/octet-stream` (raw pixels). Default
-    `image/png`.
+    `image/png`. Of animations one of `image/webp` and `image/gif`, default `image/webp`.
     """
     quality: builtins.int
     """Quality of JPEG and WebP, 1 to 100. Default 90. Not used by PNG and raw pixels."""

@@ -52,6 +52,36 @@ MODEL_KIND_MESH: ModelKind.ValueType  # 4
 Global___ModelKind: typing_extensions.TypeAlias = ModelKind
 
 @typing.final
+class Direction(google.protobuf.message.Message):
+    """A direction of the latent space along which one property of a face changes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    EFFECT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name: an attribute as the data names it, for example `Smiling`, or `component-1` and so on, the
+    principal axes of the latents.
+    """
+    effect: builtins.float
+    """Its effect as measured at export, for which the model card gives the protocol. Unset: not measured."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        effect: builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_effect", b"_effect", "effect", b"effect"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_effect", b"_effect", "effect", b"effect", "name", b"name"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__effect: typing_extensions.TypeAlias = typing.Literal["effect"]
+    _WhichOneofArgType__effect: typing_extensions.TypeAlias = typing.Literal["_effect", b"_effect"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect) -> _WhichOneofReturnType__effect | None: ...
+
+Global___Direction: typing_extensions.TypeAlias = Direction
+
+@typing.final
 class Model(google.protobuf.message.Message):
     """A family: the graphs that share an encoder, a latent space and a training run."""
 
@@ -88,6 +118,7 @@ class Model(google.protobuf.message.Message):
     GRAPHS_FIELD_NUMBER: builtins.int
     EXPRESSIONS_FIELD_NUMBER: builtins.int
     EXPERIMENTAL_EXPRESSIONS_FIELD_NUMBER: builtins.int
+    DIRECTIONS_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family's name, for example `celeba-vae`."""
     version: builtins.str
@@ -126,6 +157,10 @@ class Model(google.protobuf.message.Message):
     def experimental_expressions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Expressions of poor quality: given when named, never by default."""
 
+    @property
+    def directions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Direction]:
+        """The directions along which its faces can be moved; empty if it has none."""
+
     def __init__(
         self,
         *,
@@ -143,8 +178,9 @@ class Model(google.protobuf.message.Message):
         graphs: collections.abc.Iterable[builtins.str] | None = ...,
         expressions: collections.abc.Iterable[builtins.str] | None = ...,
         experimental_expressions: collections.abc.Iterable[builtins.str] | None = ...,
+        directions: collections.abc.Iterable[Global___Direction] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "experimental_expressions", b"experimental_expressions", "expressions", b"expressions", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "width_px", b"width_px"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "directions", b"directions", "experimental_expressions", b"experimental_expressions", "expressions", b"expressions", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "width_px", b"width_px"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model

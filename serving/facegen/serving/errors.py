@@ -140,7 +140,7 @@ class ResponseSizeError(InputError):
         super().__init__(
             field,
             f"make pictures of more than {limit} bytes together, the limit of a response "
-            "(--max-message-bytes); send fewer in a request, ask for fewer targets, or for "
+            "(--max-message-bytes); send fewer in a request, ask for less of each, or for "
             "image/jpeg",
         )
 

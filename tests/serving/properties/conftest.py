@@ -10,7 +10,11 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.serving.family_graphs import write_expression_family
+from tests.serving.family_graphs import (
+    write_directions,
+    write_expression_family,
+    write_plain_family,
+)
 from tests.serving.properties.graphs import write_graphs
 
 # More examples, and other ones each time: FACEGEN_TEST_EXAMPLES=20 pytest tests/serving/properties
@@ -21,6 +25,9 @@ MOST_STREAMS, MOST_CALLS = 40, 60
 
 SPARE = "spare"
 """A model that may be loaded and unloaded."""
+
+MOVABLE = "vae-that-moves"
+"""A family with directions; `tiny-vae` comes before it, and is the default."""
 
 
 def examples(count: int) -> settings:
@@ -36,11 +43,12 @@ def examples(count: int) -> settings:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, tiny_repository: Path) -> Path:
-    """The tiny families, one of expressions, and all graphs."""
+    """The tiny families, one of expressions, one with directions, and all graphs."""
     folder = tmp_path_factory.mktemp("properties") / "models"
     shutil.copytree(tiny_repository, folder)
     write_graphs(folder)
     write_expression_family(folder)
+    write_directions(write_plain_family(folder, family=MOVABLE), family=MOVABLE)
     shutil.copytree(folder / "affine", folder / SPARE)
     return folder
 

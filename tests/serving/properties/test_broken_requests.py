@@ -19,7 +19,7 @@ from facegen.v1 import face_service_pb2 as pb
 from facegen.v1 import image_pb2, latent_pb2, model_service_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceStub
 from tests.serving.properties.calls import METHODS, call, proper
-from tests.serving.properties.conftest import MOST_STREAMS, SPARE, examples
+from tests.serving.properties.conftest import MOST_STREAMS, MOVABLE, SPARE, examples
 from tests.serving.properties.messages import damaged, messages_of
 from tests.serving.properties.process import unharmed
 
@@ -28,6 +28,7 @@ _TEXTS = (
     "", "1", "tiny-vae", "affine", "words", "x", "y", "left", "right", "both", "FP32", "BYTES",
     "INT64", "image/png", "application/octet-stream", "normal", "timeout", "priority",
     "hand-expressions", "happiness", "classification", "sequence_id", "shared_memory_region",
+    MOVABLE, "Smiling", "component-1", "image/gif", "image/webp",
     "shared_memory_byte_size",
     "binary_data", "trace_level", "log_verbose_level", "log_info", "TIMESTAMPS", "config",
     f"file:1/{SPARE}.onnx", "file:1/model.onnx", "facegen.v1.FaceService", "é\0\n{}\u2028",
@@ -100,6 +101,19 @@ _RIGHT: dict[str, list[Any]] = {
         pb.InterpolateRequest(
             start=pb.Endpoint(latent=_LATENT), end=pb.Endpoint(image=_IMAGE), count=3
         )
+    ],
+    "Edit": [
+        pb.EditRequest(
+            family=MOVABLE,
+            faces=[pb.FaceSource(image=_PHOTO), pb.FaceSource(drawn=pb.DrawnFace(seed=1))],
+            moves=[pb.Move(direction="Smiling", strength=0.5)],
+        ),
+        pb.EditRequest(
+            family=MOVABLE,
+            faces=[pb.FaceSource(image=_PHOTO)],
+            traversal=pb.Traversal(direction="component-1", start=-1, end=1, count=3),
+            animation=pb.Animation(frame_ms=50, there_and_back=True),
+        ),
     ],
     "Transfer": [
         pb.TransferRequest(images=[_PHOTO], finding=pb.FACE_FINDING_CROPPED),

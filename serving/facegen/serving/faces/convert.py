@@ -3,6 +3,7 @@
 import math
 import secrets
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,12 @@ from facegen.serving.errors import (
 from facegen.serving.faces.family import Family, find_family
 from facegen.serving.faces.pipelines import Draw
 from facegen.serving.imaging import (
+    GIF,
     JPEG,
     PNG,
     RAW,
     WEBP,
+    AnimationFormat,
     CenterCrop,
     CropSquare,
     PictureFormat,
@@ -32,9 +35,11 @@ from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb
 __all__ = [
     "address_of",
     "addressed_family",
+    "animation_from",
     "count_from",
     "crop_from",
     "draw_from",
+    "drawn_from",
     "expression_from",
     "format_from",
     "image_messages",
@@ -44,11 +49,14 @@ __all__ = [
     "model_message",
     "shape_of",
     "spherical_from",
+    "unknown_name",
     "upload_from",
     "uploads_from",
 ]
 
 _FORMATS = (PNG, JPEG, WEBP, RAW)
+_ANIMATED_FORMATS = (WEBP, GIF)
+_LEAST_FRAME_MS, _MOST_FRAME_MS, _FRAME_MS = 20, 10_000, 100
 _MOST_TEMPERATURE = 10.0
 _INDEX_COUNT = 2**64
 _KINDS = {
@@ -129,13 +137,8 @@ def draw_from(
         raise InputError(
             "first_index", f"{request.first_index} leaves no room for {count} faces below 2^64"
         )
-    temperature = request.temperature if request.HasField("temperature") else 1.0
-    if not 0 <= temperature <= _MOST_TEMPERATURE:
-        raise InputError("temperature", f"is {temperature}, must be 0 to {_MOST_TEMPERATURE:g}")
-    prior = request.prior or family.default_prior
-    if prior not in family.priors:
-        known = ", ".join(family.priors)
-        raise InputError("prior", f'family "{family.name}" has no "{prior}"; it has {known}')
+    temperature = _temperature_from(request, "temperature")
+    prior = _prior_from(request.prior, family, "prior")
     expression = expression_from(request.expression, family)
     # 32 bits are enough for chance and short enough to write down.
     seed = request.seed if request.HasField("seed") else secrets.randbits(32)
@@ -146,6 +149,21 @@ def draw_from(
         temperature=temperature,
         prior=prior,
         expression=expression,
+    )
+
+
+def drawn_from(drawn: face_service_pb2.DrawnFace, family: Family, field: str) -> Draw:
+    """Read which one face of a seed is meant.
+
+    Raises:
+        InputError: Temperature or prior is out of range. Never right.
+    """
+    return Draw(
+        seed=drawn.seed,
+        first_index=drawn.index,
+        count=1,
+        temperature=_temperature_from(drawn, f"{field}.temperature"),
+        prior=_prior_from(drawn.prior, family, f"{field}.prior"),
     )
 
 
@@ -170,9 +188,19 @@ def expression_from(expression: str, family: Family, *, field: str = "expression
     if not expression:
         return family.expressions.default
     if expression not in family.expressions.decoders:
-        known = ", ".join(family.expressions.decoders)
-        raise InputError(field, f'family "{family.name}" has no "{expression}"; it has {known}')
+        raise unknown_name(field, expression, family=family, known=[*family.expressions.decoders])
     return expression
+
+
+def unknown_name(field: str, wanted: str, *, family: Family, known: Sequence[str]) -> InputError:
+    """Say that a family has nothing of that name, which are near, and what it has."""
+    by_key = {_key(name): name for name in known}
+    # Comparing takes time; a name that a person mistyped is no longer than this.
+    found = get_close_matches(_key(wanted), by_key, n=3) if len(wanted) <= 64 else []
+    near = f" (near: {', '.join(by_key[key] for key in found)})" if found else ""
+    return InputError(
+        field, f'family "{family.name}" has no "{wanted}"{near}; it has {", ".join(known)}'
+    )
 
 
 def format_from(message: image_pb2.ImageFormat) -> PictureFormat:
@@ -182,12 +210,38 @@ def format_from(message: image_pb2.ImageFormat) -> PictureFormat:
         InputError: An unknown format or a quality out of range. Never right.
     """
     mime_type = message.mime_type or PNG
+    if mime_type == GIF:
+        raise InputError("format.mime_type", f'"{GIF}" is of animations; set animation too')
     if mime_type not in _FORMATS:
         raise InputError("format.mime_type", f'"{mime_type}" is none of {", ".join(_FORMATS)}')
-    quality = message.quality if message.HasField("quality") else 90
-    if not 1 <= quality <= 100:
-        raise InputError("format.quality", f"is {quality}, must be 1 to 100")
-    return PictureFormat(mime_type, quality)
+    return PictureFormat(mime_type, _quality_from(message))
+
+
+def animation_from(
+    request: face_service_pb2.InterpolateRequest | face_service_pb2.EditRequest,
+) -> AnimationFormat | None:
+    """Read how to code a row of pictures as one; None: they are wanted one by one.
+
+    Raises:
+        InputError: A format that cannot be animated, or a time or quality out of range. Never
+            right.
+    """
+    if not request.HasField("animation"):
+        return None
+    mime_type = request.format.mime_type or WEBP
+    if mime_type not in _ANIMATED_FORMATS:
+        known = ", ".join(_ANIMATED_FORMATS)
+        raise InputError(
+            "format.mime_type", f'"{mime_type}" cannot be animated; it must be one of {known}'
+        )
+    frame_ms = request.animation.frame_ms or _FRAME_MS
+    if not _LEAST_FRAME_MS <= frame_ms <= _MOST_FRAME_MS:
+        raise InputError(
+            "animation.frame_ms",
+            f"is {frame_ms}, must be {_LEAST_FRAME_MS} to {_MOST_FRAME_MS}",
+        )
+    quality = _quality_from(request.format)
+    return AnimationFormat(mime_type, quality, frame_ms, request.animation.there_and_back)
 
 
 def crop_from(message: image_pb2.Crop, family: Family) -> CropSquare:
@@ -327,20 +381,49 @@ def shape_of(family: Family) -> tuple[int, int, int]:
     return family.height_px, family.width_px, family.channel_count
 
 
-def image_messages(
-    files: Sequence[bytes], family: Family, picture_format: PictureFormat
-) -> list[image_pb2.Image]:
+def image_messages(files: Sequence[bytes], family: Family, mime_type: str) -> list[image_pb2.Image]:
     """Write coded pictures of a family's size."""
     return [
         image_pb2.Image(
             data=file,
-            mime_type=picture_format.mime_type,
+            mime_type=mime_type,
             height_px=family.height_px,
             width_px=family.width_px,
             channel_count=family.channel_count,
         )
         for file in files
     ]
+
+
+def _quality_from(message: image_pb2.ImageFormat) -> int:
+    quality = message.quality if message.HasField("quality") else 90
+    if not 1 <= quality <= 100:
+        raise InputError("format.quality", f"is {quality}, must be 1 to 100")
+    return quality
+
+
+def _temperature_from(
+    message: face_service_pb2.GenerateRequest
+    | face_service_pb2.GenerateStreamRequest
+    | face_service_pb2.DrawnFace,
+    field: str,
+) -> float:
+    temperature = message.temperature if message.HasField("temperature") else 1.0
+    if not 0 <= temperature <= _MOST_TEMPERATURE:
+        raise InputError(field, f"is {temperature}, must be 0 to {_MOST_TEMPERATURE:g}")
+    return temperature
+
+
+def _prior_from(prior: str, family: Family, field: str) -> str:
+    prior = prior or family.default_prior
+    if prior not in family.priors:
+        raise unknown_name(field, prior, family=family, known=[*family.priors])
+    return prior
+
+
+def _key(name: str) -> str:
+    """Write a name as it is compared: case and separators do not matter."""
+    return name.lower().replace("_", "-").replace(" ", "-")
 
 
 def model_message(family: Family) -> model_service_pb2.Model:
@@ -361,4 +444,15 @@ def model_message(family: Family) -> model_service_pb2.Model:
         graphs=family.graphs,
         expressions=own.supported if own else (),
         experimental_expressions=own.experimental if own else (),
+        directions=_direction_messages(family),
     )
+
+
+def _direction_messages(family: Family) -> list[model_service_pb2.Direction]:
+    if family.directions is None:
+        return []
+    effects = family.directions.effects
+    return [
+        model_service_pb2.Direction(name=name, effect=effects.get(name))
+        for name in family.directions.names
+    ]

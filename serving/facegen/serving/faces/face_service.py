@@ -15,15 +15,24 @@ from numpy.typing import NDArray
 
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext
-from facegen.serving.errors import InputError, NotReadyError, UnknownFamilyError
-from facegen.serving.faces import convert, transfer_messages
+from facegen.serving.errors import NotReadyError, UnknownFamilyError
+from facegen.serving.faces import convert, edit_messages, transfer_messages
+from facegen.serving.faces.edit import Edit
 from facegen.serving.faces.family import Family, default_family
 from facegen.serving.faces.finding import FaceFinder
 from facegen.serving.faces.pipelines import Draw, Faces, Pipelines
 from facegen.serving.faces.reloads import begins_again, ends_with_version, tries_again
 from facegen.serving.faces.service_state import ServiceState
+from facegen.serving.faces.sources import latents_of, source_from, uploads_of
 from facegen.serving.faces.transfer import Transfer
-from facegen.serving.imaging import Origin, PictureFormat, Upload, coded_quickly
+from facegen.serving.imaging import (
+    AnimationFormat,
+    Origin,
+    PictureFormat,
+    Upload,
+    coded_quickly,
+    encode_animation,
+)
 from facegen.serving.rpc.calls import Finish, answers, deferred, streams
 from facegen.v1 import face_service_pb2 as pb
 from facegen.v1 import image_pb2, latent_pb2
@@ -35,7 +44,7 @@ _MOST_STREAMED = 2**64
 
 
 class FaceService(FaceServiceServicer):
-    """Generates, reconstructs and blends faces, and gives them other expressions."""
+    """Generates, reconstructs, blends and edits faces, and gives them other expressions."""
 
     def __init__(self, state: ServiceState) -> None:
         self.calls = state.calls
@@ -99,7 +108,7 @@ class FaceService(FaceServiceServicer):
         inputs: list[image_pb2.Image] = []
         if request.include_inputs:
             files = self._state.imaging.encode(views, picture_format, context=context)
-            inputs = convert.image_messages(files, family, picture_format)
+            inputs = convert.image_messages(files, family, picture_format.mime_type)
         return pb.ReconstructResponse(
             images=images, inputs=inputs, family=family.name, version=family.version
         )
@@ -152,14 +161,48 @@ class FaceService(FaceServiceServicer):
         count = convert.count_from(request.count, least=2, most=self._state.max_images)
         spherical = convert.spherical_from(request.interpolation)
         expression = convert.expression_from(request.expression, family)
-        picture_format = convert.format_from(request.format)
+        animation = convert.animation_from(request)
+        picture_format = PictureFormat() if animation else convert.format_from(request.format)
         ends = self._ends(request, family, context)
         faces = self._pipelines.interpolate(
             family, ends, count=count, spherical=spherical, expression=expression, context=context
         )
-        return pb.InterpolateResponse(
-            images=self._images(family, expression, faces.pixels, picture_format, context),
-            latents=convert.latent_messages(faces.latents, family),
+        response = pb.InterpolateResponse(latents=convert.latent_messages(faces.latents, family))
+        if animation:
+            message = self._animation(family, expression, faces.pixels, animation, context)
+            response.animation.CopyFrom(message)
+        else:
+            response.images.extend(
+                self._images(family, expression, faces.pixels, picture_format, context)
+            )
+        return response
+
+    @answers
+    @tries_again
+    def Edit(  # noqa: N802 - gRPC's name
+        self, request: pb.EditRequest, context: CallContext
+    ) -> pb.EditResponse:
+        """Move faces along directions of the latent space."""
+        family = self._edit_family(request)
+        state = self._state
+        order = edit_messages.edit_order_from(
+            request,
+            family,
+            self._pipelines.families,
+            max_images=state.max_images,
+            max_bytes=state.max_response_bytes,
+        )
+        sources = edit_messages.sources_from(request, family)
+        edit = Edit(self._pipelines, state.imaging, family, order, context=context)
+        animated = order.animation is not None
+        return pb.EditResponse(
+            faces=[
+                edit_messages.face_message(face, family, animated=animated)
+                for face in edit.faces(sources)
+            ],
+            strengths=order.path,
+            family=family.name,
+            version=family.version,
         )
 
     @answers
@@ -252,6 +295,15 @@ class FaceService(FaceServiceServicer):
         name = transfer_messages.transfer_family(families, default=default)
         return self._family(name, request.version)
 
+    def _edit_family(self, request: pb.EditRequest) -> Family:
+        """Find the family of an edit: not the server's default where that has no directions."""
+        name, version, fields = edit_messages.address_of(request)
+        if not name:
+            families = self._pipelines.families
+            default = self._state.default_family or default_family(families)
+            name = edit_messages.edit_family(families, default=default)
+        return self._family(name, version, fields=fields)
+
     def _views(
         self,
         images: Sequence[image_pb2.Image],
@@ -277,21 +329,29 @@ class FaceService(FaceServiceServicer):
         self, request: pb.InterpolateRequest, family: Family, context: CallContext
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read both ends of a path: (Z,) each."""
-        latents: dict[str, NDArray[np.float32]] = {}
-        uploads: dict[str, Upload] = {}
-        for field, end in (("start", request.start), ("end", request.end)):
-            match end.WhichOneof("face"):
-                case "latent":
-                    latents[field] = convert.latent_from(end.latent, family, f"{field}.latent")
-                case "image":
-                    uploads[field] = convert.upload_from(end.image, f"{field}.image")
-                case _:
-                    raise InputError(field, "is missing; give an image or a latent")
-        if uploads:
-            views = self._read([*uploads.values()], request.crop, family, context)
-            means = self._pipelines.encode(family, views, context=context).mu
-            latents.update(zip(uploads, means, strict=True))
-        return latents["start"], latents["end"]
+        sources = [
+            source_from(request.start, family, "start"),
+            source_from(request.end, family, "end"),
+        ]
+        uploads = uploads_of(sources)
+        views = self._read(uploads, request.crop, family, context) if uploads else None
+        start, end = latents_of(self._pipelines, family, sources, views, context=context)
+        return start, end
+
+    def _animation(
+        self,
+        family: Family,
+        expression: str,
+        pixels: NDArray[np.uint8],
+        animation: AnimationFormat,
+        context: CallContext,
+    ) -> image_pb2.Image:
+        """Code a row of faces as one picture."""
+        origin = Origin(family.name, family.version, expression=expression)
+        code = partial(encode_animation, animation=animation, origin=origin)
+        (file,) = self._state.imaging.each(code, [list(pixels)], context=context)
+        (message,) = convert.image_messages([file], family, animation.mime_type)
+        return message
 
     def _images(
         self,
@@ -304,7 +364,7 @@ class FaceService(FaceServiceServicer):
         """Code faces that were made from given latents or pictures."""
         origins = [Origin(family.name, family.version, expression=expression)] * len(pixels)
         files = self._state.imaging.encode(pixels, picture_format, origins=origins, context=context)
-        return convert.image_messages(files, family, picture_format)
+        return convert.image_messages(files, family, picture_format.mime_type)
 
     def _generated(
         self,
@@ -324,7 +384,7 @@ class FaceService(FaceServiceServicer):
         files = self._state.imaging.encode(
             faces.pixels, picture_format, origins=origins, context=context
         )
-        images = convert.image_messages(files, family, picture_format)
+        images = convert.image_messages(files, family, picture_format.mime_type)
         latents: Sequence[latent_pb2.Latent | None] = [None] * draw.count
         if request.include_latents:
             latents = convert.latent_messages(faces.latents, family)

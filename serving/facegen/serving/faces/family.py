@@ -1,4 +1,4 @@
-"""Families: the encoder, decoders and priors that share a latent space."""
+"""Families: the encoder, decoders, priors and directions that share a latent space."""
 
 import logging
 from collections import defaultdict
@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from facegen.serving.engine import ModelInfo, TensorSpec
 from facegen.serving.errors import FamilyError, ModelNotFoundError
+from facegen.serving.faces.directions import Directions, direction_names, directions_of
 from facegen.serving.faces.expressions import ALIGNER_SIZE_PX, CELLS, Expressions, expressions_of
 from facegen.serving.faces.model_facts import (
     check_equal,
@@ -53,6 +54,7 @@ class Family:
         commit: The commit that trained it; empty if not told.
         batch_rows: The most rows of one execution of its decoder.
         expressions: How it gives faces other expressions; None for the other kinds.
+        directions: The directions along which it moves faces; None if it has none.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Family:
     commit: str
     batch_rows: int
     expressions: Expressions | None = None
+    directions: Directions | None = None
 
     @property
     def default_prior(self) -> str:
@@ -81,19 +84,20 @@ class Family:
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """The names of its models in the repository: encoder, decoders, aligner, priors."""
+        """The names of its models: encoder, decoders, aligner, priors, directions."""
         own = self.expressions
         middle = (self.decoder,) if own is None else (*own.decoders.values(), own.aligner)
-        return (self.encoder, *middle, *self.priors.values())
+        last = () if self.directions is None else (self.directions.model,)
+        return (self.encoder, *middle, *self.priors.values(), *last)
 
 
 def group_families(models: Sequence[ModelInfo], *, lenient: bool = False) -> tuple[Family, ...]:
     """Group models by `facegen.family` and version.
 
     Models without `facegen.family` belong to no family and are passed over. So is, with a warning,
-    a version that lacks an encoder, a decoder, every prior, or a prior's model that an older
-    version has: its models may be loading. A family of expressions also needs its aligner, and
-    every decoder that an older version has.
+    a version that lacks an encoder, a decoder, every prior, or a prior's or directions' model that
+    an older version has: its models may be loading. A family of expressions also needs its aligner,
+    and every decoder that an older version has.
 
     Args:
         models: What an engine lists.
@@ -181,6 +185,8 @@ def _family(name: str, models: list[ModelInfo], *, older: set[str]) -> Family | 
     else:
         decoder = _only(name, by_role["decoder"])
     height_px, width_px, channel_count = image_size_of(name, decoder)
+    movers = by_role.get("directions")
+    directions = directions_of(name, _only(name, movers)) if movers else None
     for model in models:
         _check_tensors(name, model)
     return Family(
@@ -202,6 +208,7 @@ def _family(name: str, models: list[ModelInfo], *, older: set[str]) -> Family | 
         commit=decoder.parameters.get("facegen.commit", ""),
         batch_rows=decoder.max_batch_size,
         expressions=expressions,
+        directions=directions,
     )
 
 
@@ -209,9 +216,9 @@ def _missing(
     models: Sequence[ModelInfo], by_role: Mapping[str, list[ModelInfo]], older: set[str]
 ) -> list[str]:
     """Name the roles and models that a version lacks; its own are added to `older`."""
-    wanted, kept = ["encoder", "decoder", "prior"], ["prior"]
+    wanted, kept = ["encoder", "decoder", "prior"], ["prior", "directions"]
     if models[0].parameters.get("facegen.kind") == _EXPRESSION:
-        wanted, kept = [*wanted, "aligner"], ["prior", "decoder"]
+        wanted, kept = [*wanted, "aligner"], [*kept, "decoder"]
     there = {model.name for role in kept for model in by_role.get(role, ())}
     missing = [role for role in wanted if role not in by_role]
     missing += sorted(older - there)
@@ -256,6 +263,10 @@ def _tensors(
         "decoder": ({"latent": latent}, {"image": image}),
         "prior": (noise, {"latent": latent}),
     }
+    if model.parameters["facegen.role"] == "directions":
+        count = len(direction_names(family, model))
+        strength: _Tensor = ((count,), np.float32)
+        tensors["directions"] = ({"latent": latent, "strength": strength}, {"edited": latent})
     if parameter(family, model, "facegen.kind") == _EXPRESSION:
         square: _Tensor = ((ALIGNER_SIZE_PX, ALIGNER_SIZE_PX, 1), np.uint8)
         cells = next((t.shape[0] for t in model.outputs if t.name == "mask" and t.shape), CELLS)

@@ -1,4 +1,4 @@
-"""What is done with faces, over an engine and numpy: draw, encode, decode, reconstruct, blend.
+"""What is done with faces, over an engine and numpy: draw, encode, decode, blend, move.
 
 Also what models do in a transfer of expressions: find points, and say how to edit a face.
 """
@@ -236,10 +236,7 @@ class Pipelines:
         context: CallContext,
     ) -> None:
         """Draw faces from a prior; face i depends on the seed and i alone. Never blocks."""
-        noise, uniform = latent_noise(
-            draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
-        )
-        inputs = {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
+        inputs = _prior_inputs(family, draw)
         prior = (family.priors[draw.prior], "latent")
         self._begin(family, prior, inputs, done, expression=draw.expression, context=context)
 
@@ -287,6 +284,46 @@ class Pipelines:
         """Draw the path between two latents (Z,), both ends included; `count` is at least 2."""
         path = (slerp if spherical else lerp)(*ends, count=count)
         return Faces(path, self.decode(family, path, expression=expression, context=context))
+
+    def draw_latents(
+        self, family: Family, draws: Sequence[Draw], *, context: CallContext | None = None
+    ) -> Floats:
+        """Draw the latents of faces from one prior, in the order of the draws.
+
+        Args:
+            family: Whose prior.
+            draws: Which faces; their priors are the same.
+            context: Of the call.
+
+        Returns:
+            (B, Z), B being the counts of all together.
+        """
+        inputs = [_prior_inputs(family, draw) for draw in draws]
+        joined = {name: np.concatenate([some[name] for some in inputs]) for name in inputs[0]}
+        return self._infer(family, family.priors[draws[0].prior], joined, context)["latent"]
+
+    def move(
+        self,
+        family: Family,
+        latents: Floats,
+        strengths: Floats,
+        *,
+        context: CallContext | None = None,
+    ) -> Floats:
+        """Move latents along the family's directions.
+
+        Args:
+            family: One that has directions.
+            latents: (B, Z).
+            strengths: (B, D), of each direction in the order of their names.
+            context: Of the call.
+
+        Returns:
+            (B, Z).
+        """
+        assert family.directions is not None
+        inputs = {"latent": latents, "strength": strengths}
+        return self._infer(family, family.directions.model, inputs, context)["edited"]
 
     def locate(
         self, family: Family, squares: Pixels, *, context: CallContext | None = None
@@ -386,3 +423,11 @@ class Pipelines:
         self, family: Family, model: str, inputs: Tensors, context: CallContext | None
     ) -> dict[str, Array]:
         return self._engine.infer(model, inputs, version=family.version, context=context)
+
+
+def _prior_inputs(family: Family, draw: Draw) -> dict[str, Floats]:
+    """Give what a prior makes the latents of: noise and uniform numbers."""
+    noise, uniform = latent_noise(
+        draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
+    )
+    return {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
