@@ -1,0 +1,1 @@
+"""The comparison study: what each part of our models is worth, beside peers, in equal minutes."""

@@ -1,0 +1,106 @@
+"""The rows of the study: what is trained, in which stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["PEERS", "ROWS", "Row", "Stage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One training of a row.
+
+    Attributes:
+        preset: The recipe.
+        settings: What differs from it.
+        share: Of the row's minutes.
+    """
+
+    preset: str
+    settings: Sequence[str] = ()
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        title: For people.
+        stages: Trained one after the other; each further one starts from the one before.
+    """
+
+    title: str
+    stages: Sequence[Stage]
+
+
+_NO_SSIM = "loss.ssim_weight=0"
+_SIGMA = Stage("celeba-vae", (_NO_SSIM,))
+
+
+def _refined(kind: str, *settings: str, first: Sequence[str], share: float) -> tuple[Stage, Stage]:
+    return (
+        Stage(f"celeba-{kind}", first, 1 - share),
+        Stage(f"celeba-{kind}-sharp", settings, share),
+    )
+
+
+ROWS: Mapping[str, Row] = {
+    "ae": Row("AE, squared error", (Stage("celeba-ae", (_NO_SSIM,)),)),
+    "vae-fixed": Row(
+        "VAE, ‖x − d(z)‖² + KL",
+        (Stage("celeba-vae", (_NO_SSIM, "loss.reconstruction=fixed")),),
+    ),
+    "vae-warmup": Row(
+        "VAE, ‖x − d(z)‖² + KL, warmed up",
+        (
+            Stage(
+                "celeba-vae",
+                (_NO_SSIM, "loss.reconstruction=fixed", "loss.beta_warmup_steps=500"),
+            ),
+        ),
+    ),
+    "sigma-vae": Row("sigma-VAE", (_SIGMA,)),
+    "sigma-vae-free-bits": Row(
+        "sigma-VAE, ¼ nat free a value",
+        (Stage("celeba-vae", (_NO_SSIM, "loss.free_nats=0.25")),),
+    ),
+    "sigma-vae-no-ema": Row(
+        "sigma-VAE without averaged weights", (Stage("celeba-vae", (_NO_SSIM, "ema_decay=0")),)
+    ),
+    "sigma-vae-ssim": Row("sigma-VAE + SSIM", (Stage("celeba-vae"),)),
+    "sigma-vae-features": Row(
+        "sigma-VAE + features", (Stage("celeba-vae", (_NO_SSIM, "loss.feature_weight=1.0")),)
+    ),
+    "sigma-vae-critic": Row(
+        "sigma-VAE, critic for the last fifth",
+        _refined("vae", _NO_SSIM, "loss.feature_weight=0", first=(_NO_SSIM,), share=0.2),
+    ),
+    "wae-mmd": Row("WAE-MMD", (Stage("celeba-ae", (_NO_SSIM, "loss.mmd_weight=1000.0")),)),
+    "vae-all": Row(
+        "sigma-VAE, SSIM, features and critic for the last two fifths",
+        _refined("vae", first=(), share=0.4),
+    ),
+    "ae-all": Row(
+        "AE, SSIM, features and critic for the last two fifths",
+        _refined("ae", first=(), share=0.4),
+    ),
+    "ae-all-strong": Row(
+        "AE, as the VAE refined: critic at its weight",
+        _refined(
+            "ae",
+            "loss.feature_weight=1.0",
+            "loss.adversarial_weight=0.7",
+            first=(),
+            share=0.4,
+        ),
+    ),
+}
+"""Rows of our own, by name."""
+
+PEERS: Mapping[str, str] = {
+    "pythae-vae": "pythae's VAE",
+    "pythae-rae": "pythae's RAE-L2",
+    "pytorch-vae": "plain VAE after PyTorch-VAE's description",
+}
+"""Rows of others, by name."""
