@@ -1,6 +1,5 @@
 """What each kind of recipe brings to a training: its module, its batches, its pictures, its end."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from facegen.training.autoencoder import Autoencoder
 from facegen.training.batches import (
     BalancedOrder,
     BatchOrder,
@@ -22,7 +20,7 @@ from facegen.training.batches import (
     column_loader,
 )
 from facegen.training.callbacks import Pictures, Transfers
-from facegen.training.data import FaceArrays, load_faces
+from facegen.training.data import FaceArrays, load_faces, load_labels
 from facegen.training.errors import ConfigurationError, RunError
 from facegen.training.expression.aligner_data import load_face_squares
 from facegen.training.expression.aligner_module import AlignerModule
@@ -34,12 +32,10 @@ from facegen.training.expression.data import (
     half_of,
     load_aligned_faces,
 )
-from facegen.training.expression.model import ExpressionModel
 from facegen.training.expression.module import ExpressionModule
-from facegen.training.latents import encode_pictures
+from facegen.training.fitting import Fitted, check_labels, fit_autoencoder, fit_prior
 from facegen.training.module import AutoencoderModule, to_input
 from facegen.training.perception import FeatureMaps
-from facegen.training.prior import MixturePrior, fit_mixture
 from facegen.training.recipes import (
     AlignerRecipe,
     AnyRecipe,
@@ -61,8 +57,6 @@ __all__ = ["Plan", "plan_training"]
 _VALIDATION_BATCH_SIZE = 128
 _STANDARDISING_COUNT = 200
 
-_log = logging.getLogger(__name__)
-
 _Module = TypeVar("_Module", bound=LightningModule)
 
 
@@ -78,7 +72,7 @@ class Plan:
         pictures: Draw something every epoch.
         panels: What the curves show: a title for each "train/…" or "validation/…" metric.
         facts: What run.json says of the data and of earlier runs.
-        fit_prior: Fits the prior to the finished model's latents, where it has any.
+        fit: Fits priors and directions to the finished model's latents, where it has any.
     """
 
     module: LightningModule
@@ -88,7 +82,7 @@ class Plan:
     pictures: Sequence[Callback]
     panels: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    fit_prior: Callable[[], MixturePrior] | None = None
+    fit: Callable[[], Fitted] | None = None
 
 
 def plan_training(config: AnyRecipe, paths: RunPaths) -> Plan:
@@ -123,6 +117,8 @@ def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None
         channels=config.model.channels,
     )
     train, validation = faces.pixels["train"], faces.pixels["validation"]
+    labels = load_labels(faces)["train"]
+    check_labels(labels, config.prior)
     maps = _feature_maps(train) if config.loss.perceptual else None
     prior = start.prior if isinstance(start, Run) else None
     module = _seeded(config, lambda: AutoencoderModule(config, maps=maps, prior=prior))
@@ -153,7 +149,7 @@ def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None
             "critic": "Critic's hinge loss",
         },
         _data_facts(faces) | _start_facts(start),
-        lambda: _fit_prior(module.model, train, config),
+        lambda: fit_autoencoder(module.model, train, labels=labels, config=config),
     )
 
 
@@ -263,7 +259,7 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
             "convinced": "Edits that guides believe",
         },
         facts | {"guides": [_guide_facts(guide) for guide in guides]},
-        lambda: _fit_prior(module.model, train.images, config),
+        lambda: fit_prior(module.model, train.images, config),
     )
 
 
@@ -297,18 +293,6 @@ def _fits(start: AnyRecipe, config: AnyRecipe) -> bool:
         head = {"head_width": config.model.head_width}
         return start.model.model_copy(update=head) == config.model
     return start.model == config.model
-
-
-def _fit_prior(
-    model: Autoencoder | ExpressionModel,
-    pixels: NDArray[np.uint8],
-    config: TrainConfig | ExpressionRecipe,
-) -> MixturePrior:
-    prior = config.prior
-    seed = config.seed if prior.latents == "samples" else None
-    latents = encode_pictures(model, pixels, seed=seed, flip=prior.flip)
-    _log.info("fitting the prior latents=%d", len(latents))
-    return fit_mixture(latents, prior.components, candidates=prior.candidates, seed=config.seed)
 
 
 def _start_facts(start: AnyRun | None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class MixturePrior:
             return cls(file["weights"], file["means"], file["scale_trils"])
 
 
-def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+def save_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays by name as .npz, in one move, so that a reader never meets half a file."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as file:  # given a path, numpy would add a suffix of its own

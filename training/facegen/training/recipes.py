@@ -139,6 +139,8 @@ class PriorConfig(_Frozen):
     """Fit to draws from the posteriors or to their means; an autoencoder's are the same."""
     flip: bool = True
     """Fit to the mirrored pictures too."""
+    labels: tuple[str, ...] = ()
+    """Labels whose pictures get a prior of their own, as in ["Smiling", "-Male"]: - is without."""
 
 
 class Recipe(_Frozen):
@@ -255,6 +257,10 @@ class ExpressionRecipe(Recipe):
         count = len(self.model.expressions)
         if self.batch_size < count:
             raise ValueError(f"batch_size {self.batch_size} is less than {count} expressions")
+        if self.prior.labels:
+            raise ValueError(
+                "prior.labels are for autoencoders: here a decoder gives an expression"
+            )
         return self
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ from torch import nn
 from facegen.training.autoencoder import Autoencoder
 from facegen.training.config import read_toml
 from facegen.training.data import FaceArrays, load_faces
+from facegen.training.directions import Directions
 from facegen.training.errors import RunError
 from facegen.training.expression.aligner import Aligner
 from facegen.training.expression.classifier import Classifier
@@ -93,6 +94,21 @@ class RunPaths:
         return self.folder / "prior.npz"
 
     @property
+    def label_priors(self) -> Path:
+        """The folder of mixtures fitted to the latents of pictures with one label, NAME.npz."""
+        return self.folder / "priors"
+
+    @property
+    def directions(self) -> Path:
+        """The directions of labels, and the principal axes."""
+        return self.folder / "directions.npz"
+
+    @property
+    def effects(self) -> Path:
+        """What the directions were measured to change."""
+        return self.folder / "directions.json"
+
+    @property
     def metrics(self) -> Path:
         """What `facegen evaluate` measured."""
         return self.folder / "metrics.json"
@@ -133,9 +149,20 @@ class Run(FinishedRun[TrainConfig, Autoencoder]):
 
     Attributes:
         prior: The mixture fitted to its latents.
+        label_priors: Mixtures fitted to the latents of pictures with one label, by exported name.
+        directions: Moves in its latent space; None if the run has none.
+        effects: What `facegen fit` measured of the directions; empty before that.
     """
 
     prior: MixturePrior
+    label_priors: Mapping[str, MixturePrior] = field(default_factory=dict)
+    directions: Directions | None = None
+    effects: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def priors(self) -> Mapping[str, MixturePrior]:
+        """Every mixture by its exported name, `mixture` first."""
+        return {"mixture": self.prior, **self.label_priors}
 
     def faces(self, data: Path | None = None) -> FaceArrays:
         """The data set it was trained on.
@@ -230,7 +257,13 @@ def load_any_run(folder: Path | str) -> AnyRun:
         case TrainConfig():
             autoencoder = _with_weights(Autoencoder(config.model), paths)
             prior = MixturePrior.load(paths.prior)
-            return Run(paths, config, autoencoder, metrics, facts, prior)
+            labelled = sorted(paths.label_priors.glob("*.npz"))
+            priors = {path.stem: MixturePrior.load(path) for path in labelled}
+            directions = Directions.load(paths.directions) if paths.directions.is_file() else None
+            effects = _read_json(paths.effects)
+            return Run(
+                paths, config, autoencoder, metrics, facts, prior, priors, directions, effects
+            )
         case ClassifierRecipe():
             classifier = _with_weights(Classifier(config.model), paths)
             return ClassifierRun(paths, config, classifier, metrics, facts)

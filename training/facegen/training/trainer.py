@@ -231,8 +231,8 @@ def _finish(plan: Plan, paths: RunPaths) -> None:
     state = torch.load(paths.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     plan.module.load_state_dict(state)
     model = plan.model.eval()
-    if plan.fit_prior:
-        plan.fit_prior().save(paths.prior)
+    if plan.fit:
+        plan.fit().save(paths)
     # Copied, because the file has no shared tensors.
     weights = {name: value.cpu().contiguous().clone() for name, value in model.state_dict().items()}
     temporary = paths.weights.with_suffix(".tmp")

@@ -105,7 +105,8 @@ def _expressions(pictures: Sequence[Picture]) -> Labels:
         expression = _expression(picture.labels)
         if expression in _EXPRESSIONS:
             values[row, _EXPRESSIONS.index(expression)] = True
-    return Labels("fer", _EXPRESSIONS, values, values.any(1), exclusive=True)
+    known: NDArray[np.bool_] = values.sum(1) > 0
+    return Labels("fer", _EXPRESSIONS, values, known, exclusive=True)
 
 
 def _expression(labels: Mapping[str, float]) -> str:
