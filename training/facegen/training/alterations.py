@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from facegen.training.randomness import integers, uniform
+
 __all__ = ["alter"]
 
 _BRIGHTNESS = 0.2
@@ -24,14 +26,14 @@ def alter(x: Tensor, random: torch.Generator) -> Tensor:
         a sixteenth of the side, edges repeated.
     """
     count, channels, height, width = x.shape
-    draws = torch.rand(2, count, 1, 1, 1, generator=random, device=x.device)
+    draws = uniform(2, count, 1, 1, 1, random=random, axis=1)
     x = x + (2 * draws[0] - 1) * _BRIGHTNESS
     if channels > 1:
         low, high = _SATURATION
         grey = x.mean(1, keepdim=True)
         x = grey + (x - grey) * (low + (high - low) * draws[1])
     most = round(height * _SHIFT)
-    shifts = torch.randint(-most, most + 1, (2, count, 1), generator=random, device=x.device)
+    shifts = integers(-most, most + 1, 2, count, 1, random=random, axis=1)
     rows = (torch.arange(height, device=x.device) + shifts[0]).clamp(0, height - 1)  # (B, H)
     columns = (torch.arange(width, device=x.device) + shifts[1]).clamp(0, width - 1)  # (B, W)
     which = torch.arange(count, device=x.device)[:, None, None]

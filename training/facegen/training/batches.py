@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from facegen.training.randomness import generator
+from facegen.training.randomness import generator, integers, uniform
 
 __all__ = [
     "BalancedOrder",
@@ -37,6 +37,11 @@ class BatchOrder(Sampler[list[int]]):
         self.batch_size = min(batch_size, count)
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def even_rows(self) -> int | None:
+        """Rows that processes have to share evenly; None where they need not."""
+        return None if self.seed is None else self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -70,6 +75,11 @@ class WeightedOrder(Sampler[list[int]]):
         self.batch_size = min(batch_size, len(weights))
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def even_rows(self) -> int | None:
+        """Rows that processes have to share evenly."""
+        return self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose draws come next."""
@@ -107,6 +117,11 @@ class BalancedOrder(Sampler[list[int]]):
         self.steps = steps
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def even_rows(self) -> int | None:
+        """Rows that processes have to share evenly: a class's, so that runs stay equal."""
+        return self.per_class
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches come next."""
@@ -202,12 +217,10 @@ def augment(pictures: Tensor, *, flip: bool, shift_px: int, random: torch.Genera
     count, height, width, _ = pictures.shape
     device = pictures.device
     if flip:
-        mirrored = torch.rand(count, generator=random, device=device) < 0.5
+        mirrored = uniform(count, random=random) < 0.5
         pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
     if shift_px:
-        shifts = torch.randint(
-            -shift_px, shift_px + 1, (2, count, 1), generator=random, device=device
-        )
+        shifts = integers(-shift_px, shift_px + 1, 2, count, 1, random=random, axis=1)
         rows = (torch.arange(height, device=device) + shifts[0]).clamp(0, height - 1)  # (B, H)
         columns = (torch.arange(width, device=device) + shifts[1]).clamp(0, width - 1)  # (B, W)
         which = torch.arange(count, device=device)[:, None, None]

@@ -1,7 +1,6 @@
 """The Lightning module: a model, its objective and its optimiser."""
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio
@@ -14,7 +13,8 @@ from facegen.training.losses import feature_distance
 from facegen.training.objective import LossTerms, objective
 from facegen.training.perception import FeatureMaps
 from facegen.training.prior import MixturePrior
-from facegen.training.randomness import generator
+from facegen.training.processes import SharedModule
+from facegen.training.randomness import generator, normal, uniform
 from facegen.training.recipes import TrainConfig
 from facegen.training.schedules import learning_rate_schedule, weight_groups
 
@@ -33,7 +33,7 @@ def to_input(pictures: Tensor, *, channels_last: bool = True) -> Tensor:
     return x.contiguous(memory_format=order)
 
 
-class AutoencoderModule(LightningModule):
+class AutoencoderModule(SharedModule):
     """Trains an autoencoder on batches (B, H, W, C) uint8.
 
     Its random numbers depend on (seed, step) alone. The loss is divided by the number of an image's
@@ -159,16 +159,16 @@ class AutoencoderModule(LightningModule):
         """As many latents from the prior as there are pictures."""
         assert self._prior is not None, "an adversarial recipe starts from a run with a prior"
         shape = (len(x), self.config.model.latent_size)
-        noise = torch.randn(shape, generator=random, device=x.device)
-        uniform = torch.rand(len(x), generator=random, device=x.device)
-        latents = self._prior.sample(noise.cpu().numpy(), uniform.cpu().numpy())
+        noise = normal(*shape, random=random)
+        chosen = uniform(len(x), random=random)
+        latents = self._prior.sample(noise.cpu().numpy(), chosen.cpu().numpy())
         return torch.from_numpy(latents).to(x.device)
 
     def _noise(self, x: Tensor, random: torch.Generator) -> Tensor | None:
         if self.config.model.kind != "vae" and not self.config.loss.mmd_weight:
             return None
         shape = (len(x), self.config.model.latent_size)
-        return torch.randn(shape, generator=random, device=x.device)
+        return normal(*shape, random=random)
 
     def _log_terms(self, split: str, terms: LossTerms, count: int) -> None:
         values = {

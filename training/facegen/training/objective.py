@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from facegen.training.autoencoder import AutoencoderOutput, Posterior
@@ -14,6 +15,7 @@ from facegen.training.losses import (
     squared_error,
     structural_dissimilarity,
 )
+from facegen.training.processes import mean_over_processes, process_count
 from facegen.training.recipes import LossConfig
 
 __all__ = ["LossTerms", "objective"]
@@ -49,7 +51,7 @@ def objective(
         Scalars: nats where the variance is learned, squared intensities plus beta · nats otherwise.
         `sigma` is the output deviation, root of the mean squared error; `kl` is without free bits.
     """
-    log_sigma = optimal_log_sigma(outputs.reconstruction, x)
+    log_sigma = _of_whole_batch(optimal_log_sigma(outputs.reconstruction, x), len(x))
     if config.reconstruction == "sigma":
         reconstruction = gaussian_nll(outputs.reconstruction, x, log_sigma).mean()
     else:
@@ -65,6 +67,17 @@ def objective(
         assert noise is not None, "the module draws it"
         total = total + config.mmd_weight * maximum_mean_discrepancy(outputs.latent.float(), noise)
     return LossTerms(total, reconstruction, kl, log_sigma.exp())
+
+
+def _of_whole_batch(log_sigma: Tensor, rows: int) -> Tensor:
+    """The deviation that suits all processes' rows best, from what suits this one's.
+
+    Without gradients: at the optimum the likelihood's derivative by sigma is nothing.
+    """
+    if process_count() == 1:
+        return log_sigma
+    variance = torch.exp(2 * log_sigma.detach())
+    return 0.5 * torch.log(mean_over_processes(variance, rows=rows))
 
 
 def _kl(posterior: Posterior, config: LossConfig) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from facegen.training.expression.aligner import Aligner, point_loss
 from facegen.training.expression.aligner_training import AlignerRecipe as Examples
 from facegen.training.expression.aligner_training import draw_example
+from facegen.training.processes import SharedModule
 from facegen.training.randomness import generator
 from facegen.training.recipes import AlignerRecipe
 from facegen.training.schedules import learning_rate_schedule, weight_groups
@@ -16,7 +16,7 @@ from facegen.training.schedules import learning_rate_schedule, weight_groups
 __all__ = ["AlignerModule"]
 
 
-class AlignerModule(LightningModule):
+class AlignerModule(SharedModule):
     """Trains an aligner on batches of `squares` (B, 128, 128) uint8 and `points` (B, 5, 2).
 
     Its random numbers depend on (seed, step) alone.
@@ -62,7 +62,7 @@ class AlignerModule(LightningModule):
         }
 
     def _draw(self, batch: dict[str, Tensor], purpose: str, step: int) -> tuple[Tensor, Tensor]:
-        seed = generator(self.config.seed, purpose, step).initial_seed()
+        seed = generator(self.config.seed, purpose, step, apart=True).initial_seed()
         random = np.random.default_rng(seed)
         faces = zip(batch["squares"].cpu().numpy(), batch["points"].cpu().numpy(), strict=True)
         drawn = [draw_example(square, points, random, self.examples) for square, points in faces]

@@ -1,7 +1,6 @@
 """The Lightning module of classifiers: guides and the judge."""
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from facegen.training.expression.classifier import Classifier, adversarial, vary
 from facegen.training.module import to_input
+from facegen.training.processes import SharedModule
 from facegen.training.randomness import generator
 from facegen.training.recipes import ClassifierRecipe
 from facegen.training.schedules import learning_rate_schedule, weight_groups
@@ -16,7 +16,7 @@ from facegen.training.schedules import learning_rate_schedule, weight_groups
 __all__ = ["ClassifierModule"]
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(SharedModule):
     """Trains a classifier on batches of `images` (B, 48, 48, 1) uint8 and `votes` (B, K).
 
     Its random numbers depend on (seed, step) alone.
@@ -37,7 +37,7 @@ class ClassifierModule(LightningModule):
         """Cross-entropy against the votes on varied, perhaps adversarial, pictures."""
         seed, step = self.config.seed, self.global_step
         device = batch["images"].device
-        random = generator(seed, "train", step, device=device)
+        random = generator(seed, "train", step, device=device, apart=True)
         x = vary(to_input(batch["images"], channels_last=self.config.channels_last), random)
         targets = self._targets(batch["votes"])
         if self.config.adversarial_radius > 0:
@@ -45,7 +45,7 @@ class ClassifierModule(LightningModule):
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             # Dropout takes no generator of ours.
-            torch.manual_seed(generator(seed, "dropout", step).initial_seed())
+            torch.manual_seed(generator(seed, "dropout", step, apart=True).initial_seed())
             loss = functional.cross_entropy(self.model(x), targets)
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(x))
         return loss

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +14,7 @@ from facegen.training.expression.objective import Batch, edit_losses, model_loss
 from facegen.training.expression.shapes import mirror_shapes
 from facegen.training.losses import squared_error
 from facegen.training.module import to_input
+from facegen.training.processes import SharedModule
 from facegen.training.randomness import generator
 from facegen.training.recipes import ExpressionRecipe
 from facegen.training.schedules import learning_rate_schedule
@@ -29,7 +29,7 @@ _MOST_SHIFT = 0.04
 """In sides."""
 
 
-class ExpressionModule(LightningModule):
+class ExpressionModule(SharedModule):
     """Trains an expression model on balanced batches; its random numbers depend on (seed, step).
 
     Args:
@@ -58,7 +58,7 @@ class ExpressionModule(LightningModule):
             batch_idx: Its number.
         """
         random = generator(
-            self.config.seed, "train", self.global_step, device=batch["images"].device
+            self.config.seed, "train", self.global_step, device=batch["images"].device, apart=True
         )
         x = batch["images"].permute(0, 3, 1, 2).float() / 255
         x, shapes = mirror(x, batch["shapes"], random)
