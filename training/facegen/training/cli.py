@@ -66,6 +66,19 @@ def train(
     typer.echo(folder)
 
 
+CountOption = Annotated[int, typer.Option(help="Pictures to measure with.", min=2)]
+InceptionOption = Annotated[
+    bool,
+    typer.Option(
+        "--inception", help="Measure Inception's FID too; its weights must be on the machine."
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option(help="Where the page goes.", show_default="RUN/evaluation.html")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
 class _Evaluations(TyperGroup):
     """Measures; a run folder alone, without a subcommand, is one of faces."""
 
@@ -93,14 +106,22 @@ def _evaluate() -> None:
 def evaluate_face(
     run: Annotated[Path, typer.Argument(help="A finished run folder of a VAE or autoencoder.")],
     data: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path("data"),
-    count: Annotated[int, typer.Option(help="Pictures to measure with.", min=2)] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    count: CountOption = 1000,
+    inception: InceptionOption = False,
+    report: ReportOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure a VAE or autoencoder, and write metrics.json: reconstruction and generation."""
-    from facegen.training.evaluation import evaluate_run
+    """Measure a VAE or autoencoder: reconstruction, generation, likelihood, time.
 
-    metrics = evaluate_run(run, data, count=count)
-    _print_metrics(metrics, metrics, as_json=as_json)
+    Writes metrics.json and a page with pictures. The page shows faces of the data set: mind its
+    terms before you pass it on.
+    """
+    from facegen.training.evaluation import EvaluationOptions, evaluate_run
+
+    _log_to_stderr()
+    options = EvaluationOptions(count=count, inception=inception)
+    metrics = evaluate_run(run, data, options=options, report=report)
+    _print_metrics(_numbers(metrics), metrics, as_json=as_json)
 
 
 @evaluate.command("expression")
@@ -114,30 +135,38 @@ def evaluate_expression(
     recognised_count: Annotated[
         int, typer.Option(help="Those of them to recognise again: 0.1 s an edit.", min=5)
     ] = 200,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Where the page goes.", show_default="RUN/evaluation.html"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    report: ReportOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure an expression model: expressions reached, identity kept, realism, changed pixels.
 
     Writes metrics.json, evaluation.json and a page with pictures. The page shows faces of the data
     set: mind its terms before you pass it on.
     """
+    from facegen.training.expression.evaluation import Protocol, headline
+    from facegen.training.expression.run_evaluation import evaluate_expression_run
+
+    _log_to_stderr()
+    protocol = Protocol(source_count=count, identity_count=recognised_count)
+    results = evaluate_expression_run(run, judge=judge, data=data, report=report, protocol=protocol)
+    _print_metrics(headline(results), results, as_json=as_json)
+
+
+def _log_to_stderr() -> None:
     import logging
 
     from rich.console import Console
     from rich.logging import RichHandler
 
-    from facegen.training.expression.evaluation import Protocol, headline
-    from facegen.training.expression.run_evaluation import evaluate_expression_run
-
     handler = RichHandler(console=Console(stderr=True))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    protocol = Protocol(source_count=count, identity_count=recognised_count)
-    results = evaluate_expression_run(run, judge=judge, data=data, report=report, protocol=protocol)
-    _print_metrics(headline(results), results, as_json=as_json)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
+    """What people read of a metrics.json."""
+    plain = {name: it for name, it in metrics.items() if isinstance(it, float | int | str)}
+    left_out: Mapping[str, str] = metrics["left_out"]
+    return plain | {f"{name} (left out)": reason for name, reason in left_out.items()}
 
 
 def _print_metrics(

@@ -70,7 +70,11 @@ class IdentityNetwork:
         """Embed aligned faces (N, H, H, 1 or 3), (N, 128)."""
         if not len(images):
             return np.empty((0, 128))
-        return np.array(self._network.compute_face_descriptor(list(self.chips(images)), 0))
+        return self.of_chips(self.chips(images))
+
+    def of_chips(self, chips: Pixels) -> NDArray[np.float64]:
+        """Embed faces that lie as the network has them, (N, 150, 150, 3) uint8, (N, 128)."""
+        return np.array(self._network.compute_face_descriptor(list(chips), 0))
 
 
 class Query(NamedTuple):

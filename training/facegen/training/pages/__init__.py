@@ -2,7 +2,7 @@
 
 from facegen.training.pages.charts import Bar, Line, bars, histogram, line_chart
 from facegen.training.pages.page import Section, page, write_whole
-from facegen.training.pages.parts import number, picture, shaded, share, strip, table, tile
+from facegen.training.pages.parts import number, picture, shaded, share, strip, table, terms, tile
 
 __all__ = [
     "Bar",
@@ -18,6 +18,7 @@ __all__ = [
     "share",
     "strip",
     "table",
+    "terms",
     "tile",
     "write_whole",
 ]

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["number", "picture", "shaded", "share", "strip", "table", "tile"]
+__all__ = ["number", "picture", "shaded", "share", "strip", "table", "terms", "tile"]
 
 Pixels = NDArray[np.uint8]
 
 
 def picture(image: Pixels, text: str) -> str:
-    """A picture (H, W, 1 or 3) uint8 as an element that holds its file, without loss."""
+    """A picture (H, W, 1, 3 or 4) uint8 as an element that holds its file, without loss."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
         buffer, "PNG", optimize=True
@@ -27,11 +27,12 @@ def picture(image: Pixels, text: str) -> str:
 
 def strip(images: Pixels, text: str, *, gap_px: int = 1) -> str:
     """Pictures (N, H, W, C) uint8 side by side in one element."""
-    count, height, width, channels = images.shape
-    joined = np.full((height, count * (width + gap_px) - gap_px, channels), 255, np.uint8)
+    count, height, width, _ = images.shape
+    joined = np.zeros((height, count * (width + gap_px) - gap_px, 4), np.uint8)  # clear
     for index, image in enumerate(images):
         left = index * (width + gap_px)
-        joined[:, left : left + width] = image
+        joined[:, left : left + width, :3] = image
+        joined[:, left : left + width, 3] = 255
     return picture(joined, text)
 
 
@@ -45,6 +46,16 @@ def table(
         kind = " class=mean" if last_is_mean and index == len(rows) - 1 else ""
         lines.append(f"<tr{kind}><th>{escape(label)}</th>{''.join(cells)}</tr>")
     return f"<div class=wide><table class=numbers><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def terms(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Names with a value and its meaning, all of them plain text; on a phone in two lines."""
+    lines = "".join(
+        f"<code>{escape(name)}</code><b>{escape(value).replace('-', '−')}</b>"
+        f"<span>{escape(meaning)}</span>"
+        for name, value, meaning in rows
+    )
+    return f"<div class=terms>{lines}</div>"
 
 
 def share(value: float) -> str:

@@ -1,0 +1,14 @@
+"""Measures models on pictures they have not seen, beside cheap rivals and the floor."""
+
+from facegen.training.evaluation.evaluate import evaluate_run, evaluate_subject
+from facegen.training.evaluation.options import EvaluationOptions
+from facegen.training.evaluation.subject import Encoded, Subject, SubjectFacts
+
+__all__ = [
+    "Encoded",
+    "EvaluationOptions",
+    "Subject",
+    "SubjectFacts",
+    "evaluate_run",
+    "evaluate_subject",
+]

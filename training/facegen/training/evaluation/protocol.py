@@ -1,0 +1,133 @@
+"""How numbers were found: as fields for machines and as a sentence for people."""
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from facegen.training.callbacks.record import run_facts
+from facegen.training.data import FaceArrays
+from facegen.training.evaluation.draws import SEED
+from facegen.training.evaluation.likelihood import ACTIVE_THRESHOLD
+from facegen.training.evaluation.measuring import LATENT_PICTURES, Measured
+from facegen.training.evaluation.neighbours import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS
+from facegen.training.evaluation.options import EvaluationOptions
+from facegen.training.evaluation.sets import PCA_PICTURES
+from facegen.training.evaluation.subject import SubjectFacts
+from facegen.training.evaluation.timing import BATCH_SIZES
+
+__all__ = ["protocol_fields", "protocol_sentence"]
+
+_PACKAGES = ("facegen", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "pillow")
+
+
+def protocol_fields(
+    facts: SubjectFacts, faces: FaceArrays, measured: Measured, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Everything that decides the numbers, as JSON values by name."""
+    sets, known = measured.sets, run_facts(seed=SEED, accelerator="cpu")
+    return {
+        "subject": {
+            "name": facts.title,
+            "source": facts.source,
+            "kind": facts.kind,
+            "latent_size": facts.latent_size,
+            "priors": list(facts.priors),
+            **facts.details,
+        },
+        "data": {
+            "reader": facts.reader,
+            "split": "validation",
+            "selection": "the first of the split",
+            "count": len(sets.real),
+            "crop": faces.dataset.crop,
+            "crop_of": "central square, side as a fraction of the shorter side",
+            "image_size_px": facts.image_size,
+            "channels": facts.channels,
+            "resize": "Pillow bicubic",
+            "antialias": True,
+            "bits": 8,
+            "floor": f"{len(sets.fake['floor'])} training pictures, drawn without replacement",
+            "sha256": hashlib.sha256(sets.real.tobytes()).hexdigest(),
+        },
+        "samples": {
+            "count": len(sets.real),
+            "seed": SEED,
+            "main_prior": sets.main,
+            "temperatures": [1.0, *options.temperatures],
+        },
+        "pca": {
+            "components": sets.pca_components,
+            "pictures": min(len(sets.train), PCA_PICTURES),
+            "solver": "randomized",
+            "seed": SEED,
+        },
+        "feature_networks": {
+            it.network.name: {
+                "description": it.network.description,
+                "sha256": it.network.sha256,
+                "resize": "bicubic" if it.network.name == "dlib" else "bilinear",
+                "antialias": True,
+                "batch_norm": "eval",
+                "count": min(it.limit, len(sets.real)),
+            }
+            for it in measured.judges
+        },
+        "precision_recall_neighbours": PRECISION_NEIGHBOURS,
+        "density_coverage_neighbours": DENSITY_NEIGHBOURS,
+        "latents": {
+            "active_unit_threshold": ACTIVE_THRESHOLD,
+            "training_pictures": min(len(sets.train), LATENT_PICTURES),
+        },
+        "likelihood": "evidence bound, one posterior sample a picture, deviation fitted to the "
+        "floor's training pictures, uniform dequantisation of 8 bits",
+        "labels": {"count": options.label_count, "minimum": options.label_minimum},
+        "timings": {"threads": 1, "batch_sizes": list(BATCH_SIZES), "statistic": "median"},
+        "threads": known["threads"],
+        "processor": _processor(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "commit": known["commit"],
+    }
+
+
+def protocol_sentence(facts: SubjectFacts, faces: FaceArrays, measured: Measured) -> str:
+    """The same in a few lines, as model cards print it."""
+    sets, size = measured.sets, facts.image_size
+    count = len(sets.real)
+    networks = "; ".join(
+        f"{it.network.description}"
+        + ("" if index == 0 else f" (…_{it.network.name}, {min(it.limit, count)} pictures)")
+        for index, it in enumerate(measured.judges)
+    )
+    return (
+        f"{count} validation pictures of {facts.reader}, central square of "
+        f"{faces.dataset.crop:.4g} of the shorter side, {size} × {size}, 8 bits. "
+        "PSNR: mean over pictures; SSIM: Gaussian window of 11; sharpness: Laplacian variance over "
+        "the real pictures'. Fréchet and kernel distance "
+        f"(× 1000): against {count} samples, seed {SEED}, features of {networks}; "
+        f"floor: {len(sets.fake['floor'])} training pictures. PCA: fitted to "
+        f"{min(len(sets.train), PCA_PICTURES)} training pictures, "
+        f"{sets.pca_components} components. Precision and recall: k = {PRECISION_NEIGHBOURS}. Bits "
+        "per dimension: evidence bound, deviation fitted to training pictures, uniform "
+        "dequantisation."
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (it.partition(":")[2].strip() for it in lines if it.startswith("model name"))
+    return next(names, platform.processor())
