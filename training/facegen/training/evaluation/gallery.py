@@ -18,6 +18,7 @@ __all__ = [
     "nearest",
     "reconstructions",
     "samples",
+    "spherical",
     "temperatures",
 ]
 
@@ -102,7 +103,7 @@ def interpolations(subject: Subject, measured: Measured) -> str:
     rows = []
     for index in range(min(_WALKS, len(means) // 2)):
         start, end = 2 * index, 2 * index + 1
-        images = subject.decode(_spherical(means[start], means[end], count=_ROW))
+        images = subject.decode(spherical(means[start], means[end], count=_ROW))
         rows.append(np.concatenate([real[start : start + 1], images, real[end : end + 1]]))
     strips = "".join(strip(it, "from one face to another") for it in rows)
     return f"<div class=rows>{strips}</div>" if strips else ""
@@ -145,7 +146,7 @@ def _moved(start: NDArray[np.floating], steps: NDArray[np.floating]) -> Latents:
     return (start + steps).astype(np.float32)
 
 
-def _spherical(start: Latents, end: Latents, *, count: int) -> Latents:
+def spherical(start: Latents, end: Latents, *, count: int) -> Latents:
     """Latents (count, Z) on the great circle: Shoemake (1985), Animating rotation."""
     weights = np.linspace(0, 1, count)[:, None]
     norms = max(float(np.linalg.norm(start) * np.linalg.norm(end)), 1e-12)
