@@ -113,6 +113,22 @@ def expression_server(
         yield address
 
 
+@pytest.fixture(scope="session")
+def movable_server(
+    free_address: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server of a family that has directions, `hand-vae`, and one without."""
+    from tests.serving.family_graphs import write_directions, write_plain_family
+
+    repository = tmp_path_factory.mktemp("movable")
+    write_plain_family(write_directions(write_plain_family(repository)), family="hand-zero")
+    address = free_address()
+    with run_server(repository, address, tmp_path_factory.mktemp("server") / "log"):
+        with Client(address, timeout_s=60) as client:
+            client.wait_until_serving()
+        yield address
+
+
 @pytest.fixture
 def client(server_address: str) -> Iterator[Client]:
     with Client(server_address) as client:

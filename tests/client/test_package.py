@@ -110,7 +110,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
     assert signatures(Client) == signatures(AsyncClient)
     assert set(signatures(Client)) == {
-        "close", "decode", "encode", "generate", "generate_stream", "health", "interpolate",
+        "close", "decode", "edit", "encode", "generate", "generate_stream", "health", "interpolate",
         "model", "models", "reconstruct", "transfer", "wait_until_serving",
     }  # fmt: skip
 

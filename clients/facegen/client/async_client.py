@@ -1,27 +1,31 @@
 """The client for asyncio code: the methods of `Client`, awaited."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from facegen.client import convert
+from facegen.client import convert, requests
 from facegen.client.attempts import Attempts, FaceStream
 from facegen.client.channel import Retry, channel_options
 from facegen.client.credentials import Tls, call_metadata, channel_credentials
 from facegen.client.errors import NotFoundError
 from facegen.client.status import error_of_status
 from facegen.client.types import (
+    Animation,
     Crop,
     Decoded,
+    Edited,
+    EditView,
     Encoding,
     Endpoint,
     ExpressionTarget,
     Face,
     FaceFinding,
+    FaceSource,
     Generated,
     HealthStatus,
     ImageSource,
@@ -32,6 +36,7 @@ from facegen.client.types import (
     Reconstructed,
     Transferred,
     TransferView,
+    Traversal,
 )
 from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
@@ -124,7 +129,7 @@ class AsyncClient:
         include_latents: bool = False,
     ) -> Generated:
         """Draw faces from a prior; see `Client.generate`."""
-        request = convert.generate_request(
+        request = requests.generate_request(
             count,
             family=family,
             version=version,
@@ -158,7 +163,7 @@ class AsyncClient:
 
         If the server goes away the stream resumes at the next face by itself.
         """
-        request = convert.generate_stream_request(
+        request = requests.generate_stream_request(
             count,
             family=family,
             version=version,
@@ -190,7 +195,7 @@ class AsyncClient:
     ) -> Reconstructed:
         """Encode pictures and decode their latents; see `Client.reconstruct`."""
         request = await asyncio.to_thread(
-            convert.reconstruct_request,
+            requests.reconstruct_request,
             images,
             family=family,
             version=version,
@@ -212,7 +217,7 @@ class AsyncClient:
     ) -> tuple[Encoding, ...]:
         """Give the latents of pictures; see `Client.encode`."""
         request = await asyncio.to_thread(
-            convert.encode_request, images, family=family, version=version, crop=crop
+            requests.encode_request, images, family=family, version=version, crop=crop
         )
         return convert.encodings(await self._call(self._faces.Encode, request))
 
@@ -227,7 +232,7 @@ class AsyncClient:
         quality: int | None = None,
     ) -> Decoded:
         """Draw the pictures of latents; see `Client.decode`."""
-        request = convert.decode_request(
+        request = requests.decode_request(
             latents,
             family=family,
             version=version,
@@ -248,12 +253,13 @@ class AsyncClient:
         version: str = "",
         crop: Crop | None = None,
         expression: str = "",
-        mime_type: str = "image/png",
+        animation: Animation | None = None,
+        mime_type: str = "",
         quality: int | None = None,
     ) -> Interpolated:
         """Draw the path between two faces; see `Client.interpolate`."""
         request = await asyncio.to_thread(
-            convert.interpolate_request,
+            requests.interpolate_request,
             start,
             end,
             count=count,
@@ -262,10 +268,41 @@ class AsyncClient:
             version=version,
             crop=crop,
             expression=expression,
+            animation=animation,
             mime_type=mime_type,
             quality=quality,
         )
         return convert.interpolated(await self._call(self._faces.Interpolate, request))
+
+    async def edit(
+        self,
+        faces: Iterable[FaceSource],
+        moves: Mapping[str, float] | None = None,
+        *,
+        traversal: Traversal | None = None,
+        family: str = "",
+        version: str = "",
+        crop: Crop | None = None,
+        view: EditView | None = None,
+        animation: Animation | None = None,
+        mime_type: str = "",
+        quality: int | None = None,
+    ) -> Edited:
+        """Move faces along directions; see `Client.edit`."""
+        request = await asyncio.to_thread(
+            requests.edit_request,
+            faces,
+            moves,
+            traversal=traversal,
+            family=family,
+            version=version,
+            crop=crop,
+            view=view,
+            animation=animation,
+            mime_type=mime_type,
+            quality=quality,
+        )
+        return convert.edited(await self._call(self._faces.Edit, request))
 
     async def transfer(
         self,
@@ -282,7 +319,7 @@ class AsyncClient:
     ) -> Transferred:
         """Give the faces of photos other expressions; see `Client.transfer`."""
         request = await asyncio.to_thread(
-            convert.transfer_request,
+            requests.transfer_request,
             images,
             targets,
             family=family,

@@ -1,47 +1,40 @@
 """The client for code that waits for its answers."""
 
 import time
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from facegen.client import convert
-from facegen.client.attempts import Attempts, FaceStream
-from facegen.client.channel import Retry, channel_options
-from facegen.client.credentials import Tls, call_metadata, channel_credentials
-from facegen.client.errors import NotFoundError
-from facegen.client.status import error_of_status
+from facegen.client import convert, requests
+from facegen.client.attempts import FaceStream
+from facegen.client.server_connection import ServerConnection
 from facegen.client.types import (
+    Animation,
     Crop,
     Decoded,
+    Edited,
+    EditView,
     Encoding,
     Endpoint,
     ExpressionTarget,
     Face,
     FaceFinding,
+    FaceSource,
     Generated,
-    HealthStatus,
     ImageSource,
     Interpolated,
     Interpolation,
     Latent,
-    Model,
     Reconstructed,
     Transferred,
     TransferView,
+    Traversal,
 )
-from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
 __all__ = ["Client"]
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
-
-class Client:
+class Client(ServerConnection):
     """Calls a facegen server; may be shared between threads.
 
     Every method raises a `ClientError`, never a bare `grpc.RpcError`: `InvalidRequestError` and
@@ -67,51 +60,6 @@ class Client:
         ...     for face in client.generate(4, seed=7).faces:
         ...         face.image.save(f"{face.index}.png")
     """
-
-    def __init__(
-        self,
-        address: str = "localhost:50051",
-        *,
-        timeout_s: float = 30.0,
-        wait_for_ready: bool = False,
-        retry: Retry | None = None,
-        credentials: Tls | grpc.ChannelCredentials | None = None,
-        token: str = "",
-        insecure_token: bool = False,
-    ) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._wait_for_ready = wait_for_ready
-        self._retry = retry or Retry()
-        options = channel_options(address, retry=self._retry, credentials=credentials)
-        secure = channel_credentials(credentials)
-        self._metadata = call_metadata(
-            token, address=address, secure=secure is not None, insecure_token=insecure_token
-        )
-        self._channel = (
-            grpc.secure_channel(address, secure, options)
-            if secure
-            else grpc.insecure_channel(address, options)
-        )
-        self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        health: Any = health_pb2_grpc.HealthStub(self._channel)  # its types lack its methods
-        self._check, self._watch = health.Check, health.Watch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        self._channel.close()
 
     def generate(
         self,
@@ -144,7 +92,7 @@ class Client:
             quality: Of JPEG and WebP, 1 to 100; None: 90.
             include_latents: Whether each face brings its latent.
         """
-        request = convert.generate_request(
+        request = requests.generate_request(
             count,
             family=family,
             version=version,
@@ -179,7 +127,7 @@ class Client:
         If the server goes away the stream resumes at the next face by itself. It fails only when no
         face has come for as long as the client's timeout.
         """
-        request = convert.generate_stream_request(
+        request = requests.generate_stream_request(
             count,
             family=family,
             version=version,
@@ -221,7 +169,7 @@ class Client:
             quality: Of JPEG and WebP, 1 to 100; None: 90.
             include_inputs: Whether the model's view of each picture is given too.
         """
-        request = convert.reconstruct_request(
+        request = requests.reconstruct_request(
             images,
             family=family,
             version=version,
@@ -242,7 +190,7 @@ class Client:
         crop: Crop | None = None,
     ) -> tuple[Encoding, ...]:
         """Give the latents of pictures; the arguments are those of `reconstruct`."""
-        request = convert.encode_request(images, family=family, version=version, crop=crop)
+        request = requests.encode_request(images, family=family, version=version, crop=crop)
         return convert.encodings(self._call(self._faces.Encode, request))
 
     def decode(
@@ -265,7 +213,7 @@ class Client:
             mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
         """
-        request = convert.decode_request(
+        request = requests.decode_request(
             latents,
             family=family,
             version=version,
@@ -286,13 +234,15 @@ class Client:
         version: str = "",
         crop: Crop | None = None,
         expression: str = "",
-        mime_type: str = "image/png",
+        animation: Animation | None = None,
+        mime_type: str = "",
         quality: int | None = None,
     ) -> Interpolated:
         """Draw the path between two faces.
 
         Args:
-            start: Where it begins: a picture (bytes, path or `Image`) or a `Latent`.
+            start: Where it begins: a picture (bytes, path or `Image`), a `Latent`, or a face of a
+                seed (`DrawnFace`).
             end: Where it ends.
             count: The number of pictures, both ends included: 2 to the server's limit.
             interpolation: `linear`, or `spherical` (which keeps the latent's norm).
@@ -300,10 +250,12 @@ class Client:
             version: Its version; empty: the newest.
             crop: Which square of a picture the model sees; None: the central one.
             expression: The expression to draw, of a family that has some; empty: its first.
-            mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
+            animation: Asks for the whole path as one animated picture.
+            mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`; empty: `image/png`.
+                Of an animation `image/webp` or `image/gif`; empty: `image/webp`.
             quality: Of JPEG and WebP, 1 to 100; None: 90.
         """
-        request = convert.interpolate_request(
+        request = requests.interpolate_request(
             start,
             end,
             count=count,
@@ -312,10 +264,61 @@ class Client:
             version=version,
             crop=crop,
             expression=expression,
+            animation=animation,
             mime_type=mime_type,
             quality=quality,
         )
         return convert.interpolated(self._call(self._faces.Interpolate, request))
+
+    def edit(
+        self,
+        faces: Iterable[FaceSource],
+        moves: Mapping[str, float] | None = None,
+        *,
+        traversal: Traversal | None = None,
+        family: str = "",
+        version: str = "",
+        crop: Crop | None = None,
+        view: EditView | None = None,
+        animation: Animation | None = None,
+        mime_type: str = "",
+        quality: int | None = None,
+    ) -> Edited:
+        """Move faces along directions: more of this attribute, less of that, all else kept.
+
+        Args:
+            faces: Pictures, latents and faces of seeds.
+            moves: How far along which of the family's `directions`, all at once, -20 to 20. Of an
+                attribute 1 goes from a face without it to one with it; of a component it is one
+                standard deviation. May be empty with a traversal.
+            traversal: Asks for a row of pictures of each face.
+            family: The family to use; empty: that of the first latent, else the server's default if
+                it has directions, else the first by name that has.
+            version: Its version; empty: that of the first latent, else the newest.
+            crop: Which square of a picture the model sees; None: the central one.
+            view: `photo` (of pictures), `crop` (likewise) or `decoded`; None: photos come as
+                themselves with what the moves change, other faces decoded.
+            animation: Asks for each face's traversal as one animated picture.
+            mime_type: As of `interpolate`.
+            quality: Of JPEG and WebP, 1 to 100; None: 90.
+
+        Raises:
+            InvalidRequestError: Among others, there is no such direction; near ones are named.
+            FailedPreconditionError: The family has no directions.
+        """
+        request = requests.edit_request(
+            faces,
+            moves,
+            traversal=traversal,
+            family=family,
+            version=version,
+            crop=crop,
+            view=view,
+            animation=animation,
+            mime_type=mime_type,
+            quality=quality,
+        )
+        return convert.edited(self._call(self._faces.Edit, request))
 
     def transfer(
         self,
@@ -352,7 +355,7 @@ class Client:
                 `TOO_MANY_FACES`. No photo of the call is then answered.
             FailedPreconditionError: The family has no expressions.
         """
-        request = convert.transfer_request(
+        request = requests.transfer_request(
             images,
             targets,
             family=family,
@@ -364,71 +367,6 @@ class Client:
             quality=quality,
         )
         return convert.transferred(self._call(self._faces.Transfer, request), view=view)
-
-    def models(self) -> tuple[Model, ...]:
-        """List the families that are served, by name."""
-        models: list[Model] = []
-        request = model_service_pb2.ListModelsRequest()
-        while True:
-            response = self._call(self._models.ListModels, request)
-            models.extend(map(convert.model, response.models))
-            if not response.next_page_token:
-                return tuple(models)
-            request.page_token = response.next_page_token
-
-    def model(self, family: str, *, version: str = "") -> Model:
-        """Describe one family; `version` empty: the newest."""
-        request = model_service_pb2.GetModelRequest(family=family, version=version)
-        return convert.model(self._call(self._models.GetModel, request).model)
-
-    def health(self, service: str = "") -> HealthStatus:
-        """Ask how the server (or one of its services) is; asked once, with no retry.
-
-        Raises:
-            UnavailableError: No server answers.
-        """
-        request = health_pb2.HealthCheckRequest(service=service)
-        try:
-            response = self._call(self._check, request)
-        except NotFoundError:
-            return HealthStatus.SERVICE_UNKNOWN
-        return convert.health_status(response)
-
-    def wait_until_serving(self, service: str = "") -> None:
-        """Wait until the server (or one of its services) is ready, also if it is not there yet.
-
-        Raises:
-            DeadlineError: It was not ready within the client's timeout.
-        """
-        request = health_pb2.HealthCheckRequest(service=service)
-        call = self._watch(
-            request, timeout=self._timeout_s, wait_for_ready=True, metadata=self._metadata
-        )
-        try:
-            for response in call:
-                if convert.health_status(response) is HealthStatus.SERVING:
-                    return
-        except grpc.RpcError as error:
-            raise error_of_status(
-                error, address=self._address, timeout_s=self._timeout_s
-            ) from error
-        finally:
-            call.cancel()
-
-    def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request
-    ) -> Response:
-        attempts = Attempts(address=self._address, timeout_s=self._timeout_s, retry=self._retry)
-        while True:
-            try:
-                return method(
-                    request,
-                    timeout=attempts.remaining_s(),
-                    wait_for_ready=self._wait_for_ready,
-                    metadata=self._metadata,
-                )
-            except grpc.RpcError as error:
-                time.sleep(attempts.pause_s(error))
 
     def _stream(self, stream: FaceStream) -> Iterator[Face]:
         while True:

@@ -1,33 +1,23 @@
-"""Between our values and protobuf: requests out of arguments, answers out of responses."""
-
-from collections.abc import Iterable
-from typing import Any, TypedDict, Unpack
+"""Between protobuf and our values: answers out of responses. `requests` is the other way."""
 
 from grpc_health.v1 import health_pb2
 
-from facegen.client.errors import InvalidRequestError
-from facegen.client.files import read_picture
 from facegen.client.types import (
-    CenterCrop,
-    Crop,
     Decoded,
+    Direction,
+    Edited,
+    EditedFace,
     Encoding,
-    Endpoint,
-    ExpressionTarget,
     Face,
-    FaceFinding,
     FoundFace,
     Generated,
     HealthStatus,
     Image,
-    ImageSource,
     Interpolated,
-    Interpolation,
     Latent,
     Model,
     Point,
     Reconstructed,
-    SquareCrop,
     Transferred,
     TransferredImage,
     TransferredPhoto,
@@ -36,38 +26,18 @@ from facegen.client.types import (
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
 
 __all__ = [
-    "decode_request",
     "decoded",
-    "encode_request",
+    "edited",
     "encodings",
     "faces",
-    "generate_request",
-    "generate_stream_request",
     "generated",
     "health_status",
-    "interpolate_request",
     "interpolated",
     "model",
-    "reconstruct_request",
     "reconstructed",
-    "transfer_request",
     "transferred",
 ]
 
-_UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
-_INTERPOLATIONS = {
-    "linear": face_service_pb2.INTERPOLATION_LINEAR,
-    "spherical": face_service_pb2.INTERPOLATION_SPHERICAL,
-}
-_FINDINGS = {
-    "detect": face_service_pb2.FACE_FINDING_DETECT,
-    "cropped": face_service_pb2.FACE_FINDING_CROPPED,
-}
-_VIEWS = {
-    "photo": face_service_pb2.TRANSFER_VIEW_PHOTO,
-    "crop": face_service_pb2.TRANSFER_VIEW_CROP,
-    "sheet": face_service_pb2.TRANSFER_VIEW_SHEET,
-}
 _KINDS = {
     model_service_pb2.MODEL_KIND_AUTOENCODER: "autoencoder",
     model_service_pb2.MODEL_KIND_VAE: "vae",
@@ -79,147 +49,6 @@ _HEALTH = {
     health_pb2.HealthCheckResponse.NOT_SERVING: HealthStatus.NOT_SERVING,
     health_pb2.HealthCheckResponse.SERVICE_UNKNOWN: HealthStatus.SERVICE_UNKNOWN,
 }
-
-
-class GenerateArguments(TypedDict):
-    """What `generate` and `generate_stream` have in common; see `Client.generate`."""
-
-    family: str
-    version: str
-    seed: int | None
-    first_index: int
-    temperature: float | None
-    prior: str
-    expression: str
-    mime_type: str
-    quality: int | None
-    include_latents: bool
-
-
-def generate_request(
-    count: int, **arguments: Unpack[GenerateArguments]
-) -> face_service_pb2.GenerateRequest:
-    """Build the request of `generate`."""
-    fields = _generate_fields(**arguments)
-    return face_service_pb2.GenerateRequest(
-        count=_unsigned("count", count, most=_UINT32_MAX), **fields
-    )
-
-
-def generate_stream_request(
-    count: int, **arguments: Unpack[GenerateArguments]
-) -> face_service_pb2.GenerateStreamRequest:
-    """Build the request of `generate_stream`."""
-    fields = _generate_fields(**arguments)
-    return face_service_pb2.GenerateStreamRequest(
-        count=_unsigned("count", count, most=_UINT64_MAX), **fields
-    )
-
-
-def reconstruct_request(
-    images: Iterable[ImageSource],
-    *,
-    family: str,
-    version: str,
-    crop: Crop | None,
-    expression: str,
-    mime_type: str,
-    quality: int | None,
-    include_inputs: bool,
-) -> face_service_pb2.ReconstructRequest:
-    """Build the request of `reconstruct`, reading the pictures given by path."""
-    return face_service_pb2.ReconstructRequest(
-        family=family,
-        version=version,
-        images=[_image_message(image) for image in images],
-        crop=_crop_message(crop),
-        expression=expression,
-        format=_format(mime_type, quality),
-        include_inputs=include_inputs,
-    )
-
-
-def encode_request(
-    images: Iterable[ImageSource], *, family: str, version: str, crop: Crop | None
-) -> face_service_pb2.EncodeRequest:
-    """Build the request of `encode`, reading the pictures given by path."""
-    return face_service_pb2.EncodeRequest(
-        family=family,
-        version=version,
-        images=[_image_message(image) for image in images],
-        crop=_crop_message(crop),
-    )
-
-
-def decode_request(
-    latents: Iterable[Latent],
-    *,
-    family: str,
-    version: str,
-    expression: str,
-    mime_type: str,
-    quality: int | None,
-) -> face_service_pb2.DecodeRequest:
-    """Build the request of `decode`."""
-    return face_service_pb2.DecodeRequest(
-        family=family,
-        version=version,
-        latents=[_latent_message(latent) for latent in latents],
-        expression=expression,
-        format=_format(mime_type, quality),
-    )
-
-
-def interpolate_request(
-    start: Endpoint,
-    end: Endpoint,
-    *,
-    count: int,
-    interpolation: Interpolation,
-    family: str,
-    version: str,
-    crop: Crop | None,
-    expression: str,
-    mime_type: str,
-    quality: int | None,
-) -> face_service_pb2.InterpolateRequest:
-    """Build the request of `interpolate`, reading the pictures given by path."""
-    return face_service_pb2.InterpolateRequest(
-        family=family,
-        version=version,
-        start=_endpoint_message(start),
-        end=_endpoint_message(end),
-        count=_unsigned("count", count, most=_UINT32_MAX),
-        interpolation=_INTERPOLATIONS[interpolation],
-        crop=_crop_message(crop),
-        expression=expression,
-        format=_format(mime_type, quality),
-    )
-
-
-def transfer_request(
-    images: Iterable[ImageSource],
-    targets: Iterable[ExpressionTarget | str],
-    *,
-    family: str,
-    version: str,
-    finding: FaceFinding,
-    max_faces: int | None,
-    view: TransferView,
-    mime_type: str,
-    quality: int | None,
-) -> face_service_pb2.TransferRequest:
-    """Build the request of `transfer`, reading the photos given by path."""
-    return face_service_pb2.TransferRequest(
-        family=family,
-        version=version,
-        images=[_image_message(image) for image in images],
-        targets=[_target_message(target) for target in targets],
-        finding=_FINDINGS[finding],
-        max_faces=None if max_faces is None else _unsigned("max_faces", max_faces, most=32),
-        view=_VIEWS[view],
-        format=_format(mime_type, quality),
-    )
 
 
 def faces(
@@ -281,7 +110,27 @@ def decoded(response: face_service_pb2.DecodeResponse) -> Decoded:
 def interpolated(response: face_service_pb2.InterpolateResponse) -> Interpolated:
     """Read the response to `interpolate`."""
     return Interpolated(
-        images=tuple(map(_image, response.images)), latents=tuple(map(_latent, response.latents))
+        images=tuple(map(_image, response.images)),
+        latents=tuple(map(_latent, response.latents)),
+        animation=_image(response.animation) if response.HasField("animation") else None,
+    )
+
+
+def edited(response: face_service_pb2.EditResponse) -> Edited:
+    """Read the response to `edit`."""
+    return Edited(
+        faces=tuple(
+            EditedFace(
+                images=tuple(map(_image, face.images)),
+                latents=tuple(map(_latent, face.latents)),
+                original=_latent(face.original),
+                animation=_image(face.animation) if face.HasField("animation") else None,
+            )
+            for face in response.faces
+        ),
+        strengths=tuple(map(_short, response.strengths)),
+        family=response.family,
+        version=response.version,
     )
 
 
@@ -317,77 +166,16 @@ def model(message: model_service_pb2.Model) -> Model:
         graphs=tuple(message.graphs),
         expressions=tuple(message.expressions),
         experimental_expressions=tuple(message.experimental_expressions),
+        directions=tuple(
+            Direction(it.name, it.effect if it.HasField("effect") else None)
+            for it in message.directions
+        ),
     )
 
 
 def health_status(response: health_pb2.HealthCheckResponse) -> HealthStatus:
     """Read the answer to a health check."""
     return _HEALTH.get(response.status, HealthStatus.UNKNOWN)
-
-
-def _generate_fields(**arguments: Unpack[GenerateArguments]) -> dict[str, Any]:
-    seed = arguments["seed"]
-    return {
-        "family": arguments["family"],
-        "version": arguments["version"],
-        "seed": None if seed is None else _unsigned("seed", seed, most=_UINT64_MAX),
-        "first_index": _unsigned("first_index", arguments["first_index"], most=_UINT64_MAX),
-        "temperature": arguments["temperature"],
-        "prior": arguments["prior"],
-        "expression": arguments["expression"],
-        "format": _format(arguments["mime_type"], arguments["quality"]),
-        "include_latents": arguments["include_latents"],
-    }
-
-
-def _unsigned(field: str, value: int, *, most: int) -> int:
-    if not 0 <= value <= most:
-        raise InvalidRequestError(f"{field} is {value}, expected 0 to {most}", field=field)
-    return value
-
-
-def _format(mime_type: str, quality: int | None) -> image_pb2.ImageFormat:
-    if quality is not None:
-        _unsigned("quality", quality, most=100)
-    return image_pb2.ImageFormat(mime_type=mime_type, quality=quality)
-
-
-def _image_message(source: ImageSource) -> image_pb2.Image:
-    if isinstance(source, Image):
-        return image_pb2.Image(
-            data=source.data,
-            mime_type=source.mime_type,
-            height_px=source.height_px,
-            width_px=source.width_px,
-            channel_count=source.channel_count,
-        )
-    data = source if isinstance(source, bytes) else read_picture(source)
-    return image_pb2.Image(data=data)
-
-
-def _latent_message(latent: Latent) -> latent_pb2.Latent:
-    return latent_pb2.Latent(family=latent.family, version=latent.version, values=latent.values)
-
-
-def _endpoint_message(endpoint: Endpoint) -> face_service_pb2.Endpoint:
-    if isinstance(endpoint, Latent):
-        return face_service_pb2.Endpoint(latent=_latent_message(endpoint))
-    return face_service_pb2.Endpoint(image=_image_message(endpoint))
-
-
-def _crop_message(crop: Crop | None) -> image_pb2.Crop | None:
-    if crop is None:
-        return None
-    if isinstance(crop, CenterCrop):
-        return image_pb2.Crop(center_fraction=crop.fraction)
-    if isinstance(crop, SquareCrop):
-        square = image_pb2.Square(
-            left_px=_unsigned("crop.square_px.left_px", crop.left_px, most=_UINT32_MAX),
-            top_px=_unsigned("crop.square_px.top_px", crop.top_px, most=_UINT32_MAX),
-            side_px=_unsigned("crop.square_px.side_px", crop.side_px, most=_UINT32_MAX),
-        )
-        return image_pb2.Crop(square_px=square)
-    return image_pb2.Crop(dataset=True)
 
 
 def _image(message: image_pb2.Image) -> Image:
@@ -404,22 +192,20 @@ def _latent(message: latent_pb2.Latent) -> Latent:
     return Latent(family=message.family, version=message.version, values=tuple(message.values))
 
 
-def _target_message(target: ExpressionTarget | str) -> face_service_pb2.ExpressionTarget:
-    if isinstance(target, str):
-        return face_service_pb2.ExpressionTarget(expression=target)
-    return face_service_pb2.ExpressionTarget(expression=target.expression, strength=target.strength)
-
-
 def _transferred_image(
     message: face_service_pb2.TransferredImage, view: TransferView
 ) -> TransferredImage:
     return TransferredImage(
         expression=message.expression,
-        # A float32 on the way: six decimals of it are those that were sent.
-        strength=round(message.strength, 6),
+        strength=_short(message.strength),
         face_index=message.face_index if view == "crop" else None,
         image=_image(message.image),
     )
+
+
+def _short(strength: float) -> float:
+    """Give a float32 as it was sent: six decimals of it are right."""
+    return round(strength, 6)
 
 
 def _found_face(message: face_service_pb2.FoundFace) -> FoundFace:

@@ -10,15 +10,22 @@ from facegen.client.files import write_atomically
 
 __all__ = [
     "RAW_PIXELS",
+    "Animation",
     "CenterCrop",
     "Crop",
     "DatasetCrop",
     "Decoded",
+    "Direction",
+    "DrawnFace",
+    "EditView",
+    "Edited",
+    "EditedFace",
     "Encoding",
     "Endpoint",
     "ExpressionTarget",
     "Face",
     "FaceFinding",
+    "FaceSource",
     "FoundFace",
     "Generated",
     "HealthStatus",
@@ -35,6 +42,7 @@ __all__ = [
     "Transferred",
     "TransferredImage",
     "TransferredPhoto",
+    "Traversal",
 ]
 
 RAW_PIXELS = "application/octet-stream"
@@ -47,7 +55,8 @@ class Image:
     Attributes:
         data: The encoded file; for `RAW_PIXELS` uint8 pixels, height x width x channels, rows from
             the top, no padding.
-        mime_type: `image/png`, `image/jpeg`, `image/webp` or `RAW_PIXELS`.
+        mime_type: `image/png`, `image/jpeg`, `image/webp`, `RAW_PIXELS`; of animations also
+            `image/gif`.
         height_px: Height; 0 if not known (an encoded picture that was never sent).
         width_px: Width, likewise.
         channel_count: 1 (grey) or 3 (RGB), likewise.
@@ -157,11 +166,99 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnFace:
+    """A face of a seed: that of `generate` with the same arguments.
+
+    Attributes:
+        seed: 0 to 2**64 - 1.
+        index: Its index under the seed.
+        prior: The name of one of the family's priors; empty: its default.
+        temperature: Standard deviation of the noise, 0 to 10; None: 1.
+    """
+
+    seed: int
+    index: int = 0
+    prior: str = ""
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Animation:
+    """Asks for a row of pictures as one animated picture, WebP or GIF.
+
+    Attributes:
+        frame_ms: How long each picture stays, 20 to 10000 milliseconds; of GIF in steps of 10.
+        there_and_back: Whether it goes back as it came before it begins again.
+    """
+
+    frame_ms: int = 100
+    there_and_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Interpolated:
-    """The answer to `interpolate`: the pictures from start to end, and the latent of each."""
+    """The answer to `interpolate`.
+
+    Attributes:
+        images: The pictures from start to end; empty if an animation was asked for.
+        latents: The latent of each.
+        animation: The whole path as one picture, if asked for.
+    """
 
     images: tuple[Image, ...]
     latents: tuple[Latent, ...]
+    animation: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traversal:
+    """A row of strengths along one direction, each a picture.
+
+    Attributes:
+        direction: One of the family's `directions`.
+        start: The strength of the first picture, -20 to 20.
+        end: The strength of the last one, likewise.
+        count: How many pictures, both ends included: 2 to the server's limit.
+    """
+
+    direction: str
+    start: float = -2.0
+    end: float = 2.0
+    count: int = 9
+
+
+@dataclass(frozen=True, slots=True)
+class EditedFace:
+    """What became of one face.
+
+    Attributes:
+        images: One, or with a traversal one for each strength; empty if an animation was asked for.
+        latents: The moved latents, one for each picture.
+        original: The latent before the moves.
+        animation: The whole traversal as one picture, if asked for.
+    """
+
+    images: tuple[Image, ...]
+    latents: tuple[Latent, ...]
+    original: Latent
+    animation: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The answer to `edit`.
+
+    Attributes:
+        faces: One for each face sent, in its order.
+        strengths: Those of the traversal, one for each picture of a face; empty without.
+        family: The family used.
+        version: Its version.
+    """
+
+    faces: tuple[EditedFace, ...]
+    strengths: tuple[float, ...]
+    family: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +346,21 @@ class Transferred:
 
 
 @dataclass(frozen=True, slots=True)
+class Direction:
+    """A direction along which faces of a family can be moved.
+
+    Attributes:
+        name: An attribute as the data names it, `Smiling`, or `component-1` and so on: the
+            principal axes of the latents.
+        effect: What a move was measured to change; None: not measured. The model card gives the
+            protocol.
+    """
+
+    name: str
+    effect: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A family that is served.
 
@@ -268,6 +380,7 @@ class Model:
         expressions: The expressions that it gives to faces, the first the default of drawing;
             empty for other kinds.
         experimental_expressions: Those of poor quality: given when named, never by default.
+        directions: Those along which its faces can be moved; empty if it has none.
     """
 
     family: str
@@ -284,6 +397,7 @@ class Model:
     graphs: tuple[str, ...]
     expressions: tuple[str, ...]
     experimental_expressions: tuple[str, ...]
+    directions: tuple[Direction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +433,13 @@ class HealthStatus(StrEnum):
 Crop = CenterCrop | SquareCrop | DatasetCrop
 ImageSource = bytes | str | os.PathLike[str] | Image
 """A picture's encoded bytes, the path of its file, or an `Image` (which may be raw pixels)."""
-Endpoint = bytes | str | os.PathLike[str] | Image | Latent
+FaceSource = bytes | str | os.PathLike[str] | Image | Latent | DrawnFace
+"""A face: a picture, a latent, or a face of a seed."""
+Endpoint = FaceSource
 Interpolation = Literal["linear", "spherical"]
 FaceFinding = Literal["detect", "cropped"]
 """A detector of frontal faces looks for them, or a photo's central square frames one face."""
+EditView = Literal["photo", "crop", "decoded"]
+"""The whole photo; the square that the model sees; or what the model draws of the moved latent."""
 TransferView = Literal["photo", "crop", "sheet"]
 """The whole photo; its faces alone, aligned, grey and small; or one labelled sheet of all."""

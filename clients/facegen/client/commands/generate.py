@@ -17,6 +17,7 @@ from facegen.client.commands.options import (
     FamilyOption,
     FormatOption,
     JsonOption,
+    PriorOption,
     QualityOption,
     TimeoutOption,
     VersionOption,
@@ -65,9 +66,7 @@ def generate(
             show_default="1",
         ),
     ] = None,
-    prior: Annotated[
-        str, typer.Option(help="The prior to draw from.", show_default="the family's first")
-    ] = "",
+    prior: PriorOption = "",
     expression: ExpressionOption = "",
     family: FamilyOption = "",
     version: VersionOption = "",

@@ -8,23 +8,28 @@ import typer
 from facegen.client.commands.connection import Connection, calls_a_server
 from facegen.client.commands.options import (
     FILE_FORMATS,
+    AnimationOption,
     CenterFractionOption,
     DatasetCropOption,
     ExpressionOption,
     FamilyOption,
     FormatOption,
+    FrameOption,
     JsonOption,
+    PriorOption,
     QualityOption,
     SquareOption,
+    ThereAndBackOption,
     TimeoutOption,
     VersionOption,
+    animation_mime_type,
     crop_from,
     require_png,
 )
 
 if TYPE_CHECKING:
     from facegen.client.client import Client
-    from facegen.client.types import Endpoint, Image, Latent
+    from facegen.client.types import Endpoint, Image, Interpolated
 
 __all__ = ["interpolate"]
 
@@ -53,12 +58,17 @@ def interpolate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for the pictures.", show_default="path, if there is no --strip"
+            help="The folder for the pictures.",
+            show_default="path, if there is neither --strip nor --animation",
         ),
     ] = None,
     strip: Annotated[
         Path | None, typer.Option(help="Lay the path out in a row in this PNG file.")
     ] = None,
+    animation: AnimationOption = None,
+    frame_ms: FrameOption = 100,
+    there_and_back: ThereAndBackOption = True,
+    prior: PriorOption = "",
     square: SquareOption = None,
     center_fraction: CenterFractionOption = None,
     dataset_crop: DatasetCropOption = False,
@@ -73,9 +83,13 @@ def interpolate(
     connection: Connection,
 ) -> None:
     """Draw the path from one face to another, between two photos or two seeds."""
+    from facegen.client.types import Animation
+
     require_png(strip, "--strip")
+    animated = animation and animation_mime_type(animation)
     seed_pair = _seed_pair(seeds, photos or [])
-    out = Path("path") if out is None and strip is None else out
+    if out is None and strip is None and animation is None:
+        out = Path("path")
     wanted: dict[str, Any] = {
         "count": count,
         "interpolation": "linear" if linear else "spherical",
@@ -86,14 +100,18 @@ def interpolate(
     }
     files: list[Path] = []
     with connection.client(timeout_s=timeout_s) as client:
-        start, end = _ends(client, seed_pair, photos or [], family, version)
+        start, end = _ends(seed_pair, photos or [], prior)
         if out is not None:
             mime_type, suffix = FILE_FORMATS[file_format]
             coded = client.interpolate(start, end, mime_type=mime_type, quality=quality, **wanted)
             files = _save(coded.images, out, suffix)
         if strip is not None:
             _lay_out(client, start, end, wanted, strip)
-    _report(wanted, out, files, strip, as_json=as_json)
+        if animation is not None:
+            wanted |= {"mime_type": animated, "quality": quality}
+            frames = Animation(frame_ms, there_and_back)
+            _animate(client.interpolate(start, end, animation=frames, **wanted), animation)
+    _report(wanted, out, files, [strip, animation], as_json=as_json)
 
 
 def _seed_pair(seeds: str | None, photos: list[Path]) -> tuple[int, int] | None:
@@ -111,27 +129,14 @@ def _seed_pair(seeds: str | None, photos: list[Path]) -> tuple[int, int] | None:
 
 
 def _ends(
-    client: "Client",
-    seed_pair: tuple[int, int] | None,
-    photos: list[Path],
-    family: str,
-    version: str,
+    seed_pair: tuple[int, int] | None, photos: list[Path], prior: str
 ) -> tuple["Endpoint", "Endpoint"]:
     from facegen.client.files import read_picture
-    from facegen.client.types import RAW_PIXELS
+    from facegen.client.types import DrawnFace
 
     if seed_pair is None:
         return read_picture(photos[0]), read_picture(photos[1])
-
-    def latent(seed: int) -> "Latent":
-        drawn = client.generate(
-            1, seed=seed, family=family, version=version, mime_type=RAW_PIXELS, include_latents=True
-        )
-        found = drawn.faces[0].latent
-        assert found is not None, "asked for with include_latents"
-        return found
-
-    return latent(seed_pair[0]), latent(seed_pair[1])
+    return DrawnFace(seed_pair[0], prior=prior), DrawnFace(seed_pair[1], prior=prior)
 
 
 def _save(images: tuple["Image", ...], out: Path, suffix: str) -> list[Path]:
@@ -154,16 +159,25 @@ def _lay_out(
     write_sheet(strip, raw.images, column_count=len(raw.images))
 
 
+def _animate(path: "Interpolated", file: Path) -> None:
+    from facegen.client.commands.output import make_folder
+
+    assert path.animation is not None, "asked for"
+    make_folder(file.parent)
+    path.animation.save(file)
+
+
 def _report(
     wanted: dict[str, Any],
     out: Path | None,
     files: list[Path],
-    strip: Path | None,
+    sheets: list[Path | None],
     *,
     as_json: bool,
 ) -> None:
     from facegen.client.commands.output import console, print_json
 
+    strip, animation = sheets
     count, interpolation = wanted["count"], wanted["interpolation"]
     if as_json:
         print_json(
@@ -172,8 +186,9 @@ def _report(
                 "interpolation": interpolation,
                 "files": files,
                 "strip": strip and str(strip),
+                "animation": animation and str(animation),
             }
         )
         return
-    places = " and ".join(filter(None, [f"{out}/" if out else "", str(strip or "")]))
+    places = " and ".join(str(it) for it in (out and f"{out}/", strip, animation) if it)
     console().print(f"{count} pictures in [bold]{places}[/] [dim]· {interpolation}[/]")

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from facegen.client.types import Model
+    from facegen.client.types import Direction, Model
 
 __all__ = ["models"]
+
+_MOST_NAMES = 3
 
 
 @calls_a_server
@@ -40,6 +42,9 @@ def models(
         console().print(_table(found))
         for model in filter(_expressions, found):
             console().print(f"[bold]{model.family}[/] gives {_expressions(model)}")
+        for model in (model for model in found if model.directions):
+            names = _shortened([it.name for it in sorted(model.directions, key=_unknown)])
+            console().print(f"[bold]{model.family}[/] moves along {names}")
 
 
 def _table(models: "Sequence[Model]") -> "Table":
@@ -56,7 +61,7 @@ def _table(models: "Sequence[Model]") -> "Table":
             model.kind,
             _image_size(model),
             str(model.latent_size),
-            ", ".join(model.priors),
+            _shortened(model.priors),
             model.dataset,
         )
     return table
@@ -76,16 +81,34 @@ def _card(model: "Model") -> "Table":
         "latent": f"{model.latent_size} values",
         "priors": ", ".join(model.priors),
         "expressions": _expressions(model),
+        "directions": ", ".join(map(_direction, model.directions)),
         "data": model.dataset,
         "data licence": model.data_license,
         "graphs": ", ".join(model.graphs),
     }
     for name, fact in facts.items():
-        if fact or name != "expressions":
+        if fact or name not in ("expressions", "directions"):
             table.add_row(name, fact)
     for name, value in sorted(model.metrics.items()):
         table.add_row(name, f"{value:g}")
     return table
+
+
+def _shortened(names: "Sequence[str]") -> str:
+    """Name the first few of many: some families have a prior and a direction for each attribute."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return f"{shown} [dim]+{len(names) - _MOST_NAMES}[/]" if len(names) > _MOST_NAMES else shown
+
+
+def _unknown(direction: "Direction") -> tuple[bool, float]:
+    """Tell the direction's place: those of the greatest effect first, of no known one last."""
+    effect = direction.effect
+    return (effect is None, 0.0 if effect is None else -abs(effect))
+
+
+def _direction(direction: "Direction") -> str:
+    effect = "" if direction.effect is None else f" [dim]{direction.effect:.3g}[/]"
+    return f"{direction.name}{effect}"
 
 
 def _image_size(model: "Model") -> str:

@@ -10,16 +10,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE_FORMATS",
+    "AnimationOption",
     "CenterFractionOption",
     "DatasetCropOption",
     "ExpressionOption",
     "FamilyOption",
     "FormatOption",
+    "FrameOption",
     "JsonOption",
+    "PriorOption",
     "QualityOption",
     "SquareOption",
+    "ThereAndBackOption",
     "TimeoutOption",
     "VersionOption",
+    "animation_mime_type",
     "crop_from",
     "require_png",
 ]
@@ -70,6 +75,33 @@ QualityOption = Annotated[
         show_default="90",
     ),
 ]
+PriorOption = Annotated[
+    str,
+    typer.Option(
+        "--prior",
+        metavar="NAME",
+        help="The prior that faces of seeds are drawn from, for example smiling.",
+        show_default="the family's first",
+    ),
+]
+AnimationOption = Annotated[
+    Path | None,
+    typer.Option("--animation", metavar="FILE", help="Make an animated picture (.gif or .webp)."),
+]
+FrameOption = Annotated[
+    int,
+    typer.Option(
+        "--frame-ms",
+        min=20,
+        max=10_000,
+        metavar="N",
+        help="How long the animation shows each picture, in milliseconds.",
+    ),
+]
+ThereAndBackOption = Annotated[
+    bool,
+    typer.Option("--there-and-back/--one-way", help="Whether the animation goes back as it came."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 SquareOption = Annotated[
     str | None,
@@ -119,6 +151,14 @@ def crop_from(
     if center_fraction is not None:
         return CenterCrop(center_fraction)
     return DatasetCrop() if dataset_crop else None
+
+
+def animation_mime_type(path: Path) -> str:
+    """Tell the format of an animation by its file's suffix."""
+    formats = {".gif": "image/gif", ".webp": "image/webp"}
+    if path.suffix.lower() not in formats:
+        raise typer.BadParameter(f"{path} does not end in .gif or .webp", param_hint="--animation")
+    return formats[path.suffix.lower()]
 
 
 def require_png(path: Path | None, option: str) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from facegen.client.errors import FileError
 
-__all__ = ["MIME_TYPES", "Photo", "find_photos"]
+__all__ = ["MIME_TYPES", "Photo", "find_photos", "result_file"]
 
 MIME_TYPES = {
     ".jpg": "image/jpeg",
@@ -17,6 +19,8 @@ MIME_TYPES = {
     ".webp": "image/webp",
 }
 """The format that each suffix stands for."""
+
+_OTHER_PICTURES = {".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,33 @@ def find_photos(
                 place = place.with_name(f"{place.name}-{number}")
             photos[key] = Photo(file, place, ending)
     return list(photos.values()), errors
+
+
+def result_file(out: Path | None, photos: Sequence[Path], *, one_each: bool) -> Path | None:
+    """Tell whether `--out` is a file, by its suffix.
+
+    Args:
+        out: What was given.
+        photos: The photos; none if results are made of something else.
+        one_each: Whether each photo gives one result.
+
+    Raises:
+        BadParameter: It is a file, and cannot hold the results.
+    """
+    if out is None or out.is_dir():
+        return None
+    suffix = out.suffix.lower()
+    if suffix in _OTHER_PICTURES:
+        raise typer.BadParameter(f"{out} does not end in .jpg, .png or .webp", param_hint="--out")
+    if suffix not in MIME_TYPES:
+        return None
+    if not one_each or len(photos) > 1 or any(photo.is_dir() for photo in photos):
+        raise typer.BadParameter(
+            f"{out} is one file; several photos or pictures need a folder", param_hint="--out"
+        )
+    if any(out.resolve() == photo.resolve() for photo in photos):
+        raise typer.BadParameter(f"{out} is the photo itself", param_hint="--out")
+    return out
 
 
 def _walk(root: Path, out: Path, errors: list[FileError]) -> Iterator[tuple[Path, Path]]:

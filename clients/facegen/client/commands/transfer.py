@@ -30,7 +30,6 @@ __all__ = ["transfer"]
 
 _FOLDER = Path("transferred")
 _MOST = 1.5
-_OTHER_PICTURES = {".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".tif", ".tiff"}
 
 
 @calls_a_server
@@ -121,12 +120,12 @@ def transfer(
     off again, and it goes on.
     """
     from facegen.client.commands.output import make_folder
-    from facegen.client.commands.photos import find_photos
+    from facegen.client.commands.photos import find_photos, result_file
     from facegen.client.commands.transferring import Transfer
 
     view = _view(expressions or [], every=every, crops=crops)
     targets = _targets(expressions or [], 1.0 if strength is None else strength)
-    file = _file(out, photos, one_each=every or (len(targets) == 1 and not crops))
+    file = result_file(out, photos, one_each=every or (len(targets) == 1 and not crops))
     suffix = _suffix(file, file_format or ("png" if crops else None), explicit=bool(file_format))
     out = out or _FOLDER
     for photo in photos:
@@ -187,27 +186,6 @@ def _targets(expressions: list[str], strength: float) -> tuple["ExpressionTarget
             )
         targets.append(ExpressionTarget(name, wanted))
     return tuple(dict.fromkeys(targets))
-
-
-def _file(out: Path | None, photos: list[Path], *, one_each: bool) -> Path | None:
-    """Tell whether `--out` is a file, by its suffix."""
-    from facegen.client.commands.photos import MIME_TYPES
-
-    if out is None or out.is_dir():
-        return None
-    suffix = out.suffix.lower()
-    if suffix in _OTHER_PICTURES:
-        raise typer.BadParameter(f"{out} does not end in .jpg, .png or .webp", param_hint="--out")
-    if suffix not in MIME_TYPES:
-        return None
-    if not one_each or len(photos) > 1 or photos[0].is_dir():
-        raise typer.BadParameter(
-            f"{out} is one file; several photos, expressions or --crops need a folder",
-            param_hint="--out",
-        )
-    if out.resolve() == photos[0].resolve():
-        raise typer.BadParameter(f"{out} is the photo itself", param_hint="--out")
-    return out
 
 
 def _suffix(file: Path | None, file_format: str | None, *, explicit: bool) -> str:
