@@ -47,9 +47,9 @@ def test_bits_in_levels_are_those_in_unit_intensities_and_eight() -> None:
 
     # Pictures divided by 256: the density over [0, 1) and the explicit constant log2 256.
     unit_sigma, unit_errors = sigma / 256, (errors + count / 12) / 256**2
-    nll = count * (math.log(unit_sigma) + 0.5 * math.log(2 * math.pi))
-    nll = nll + unit_errors / (2 * unit_sigma**2)
-    assert bits == pytest.approx(((nll + kl) / (count * math.log(2))).mean() + 8)
+    constant = count * (math.log(unit_sigma) + 0.5 * math.log(2 * math.pi))
+    nats = constant + unit_errors / (2 * unit_sigma**2) + kl
+    assert bits == pytest.approx((nats / (count * math.log(2))).mean() + 8)
 
 
 def test_bits_of_noise_by_simulation_agree_with_the_exact_integral() -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from facegen.client.commands.connection import Connection, calls_a_server
+
 __all__ = ["evaluate", "train"]
 
 
@@ -96,7 +98,7 @@ evaluate = typer.Typer(
 
 @evaluate.callback()
 def _evaluate() -> None:
-    """Measure a finished run on pictures it has not seen.
+    """Measure a finished run, or a served model, on pictures it has not seen.
 
     `facegen evaluate RUN` is short for `facegen evaluate face RUN`.
     """
@@ -121,6 +123,41 @@ def evaluate_face(
     _log_to_stderr()
     options = EvaluationOptions(count=count, inception=inception)
     metrics = evaluate_run(run, data, options=options, report=report)
+    _print_metrics(_numbers(metrics), metrics, as_json=as_json)
+
+
+@evaluate.command("served")
+@calls_a_server
+def evaluate_served(
+    family: Annotated[str, typer.Option(help="The family to measure: a VAE or autoencoder.")],
+    data: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path("data"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where metrics.json and the page go.", show_default="out/evaluation/FAMILY"
+        ),
+    ] = None,
+    count: CountOption = 1000,
+    inception: InceptionOption = False,
+    as_json: JsonOption = False,
+    timeout_s: Annotated[float, typer.Option(help="Seconds a call may take.", min=0)] = 60.0,
+    *,
+    connection: Connection,
+) -> None:
+    """Measure a VAE or autoencoder that is served, from outside: as `face`, by calls.
+
+    Writes metrics.json and evaluation.html. The page shows faces of the data set: mind its terms
+    before you pass it on.
+    """
+    from facegen.training.evaluation import EvaluationOptions, evaluate_served
+    from facegen.training.evaluation.served import ServedSubject
+
+    _log_to_stderr()
+    folder = out or Path("out") / "evaluation" / family
+    options = EvaluationOptions(count=count, inception=inception)
+    with connection.client(timeout_s=timeout_s) as client:
+        subject = ServedSubject(client, family, address=connection.server)
+        metrics = evaluate_served(subject, data, folder=folder, options=options)
     _print_metrics(_numbers(metrics), metrics, as_json=as_json)
 
 

@@ -1,6 +1,6 @@
 """Measures models on pictures they have not seen, beside cheap rivals and the floor."""
 
-from facegen.training.evaluation.evaluate import evaluate_run, evaluate_subject
+from facegen.training.evaluation.evaluate import evaluate_run, evaluate_served, evaluate_subject
 from facegen.training.evaluation.options import EvaluationOptions
 from facegen.training.evaluation.subject import Encoded, Subject, SubjectFacts
 
@@ -10,5 +10,6 @@ __all__ = [
     "Subject",
     "SubjectFacts",
     "evaluate_run",
+    "evaluate_served",
     "evaluate_subject",
 ]

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from facegen.training.data import FaceArrays
+from facegen.training.data import FaceArrays, load_faces
 from facegen.training.errors import DatasetError
 from facegen.training.evaluation.curves import curves
 from facegen.training.evaluation.measuring import measure
@@ -18,7 +18,7 @@ from facegen.training.evaluation.subject import Subject
 from facegen.training.pages import write_whole
 from facegen.training.run import RunPaths, load_run
 
-__all__ = ["evaluate_run", "evaluate_subject"]
+__all__ = ["evaluate_run", "evaluate_served", "evaluate_subject"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +53,37 @@ def evaluate_run(
         folder=run.paths.folder,
         options=options,
         report=report,
+    )
+
+
+def evaluate_served(
+    subject: Subject,
+    data: Path,
+    *,
+    folder: Path,
+    options: EvaluationOptions | None = None,
+    report: Path | None = None,
+) -> dict[str, Any]:
+    """Measure a served model on the validation pictures of its data set.
+
+    Args:
+        subject: The served model.
+        data: The folder that holds its data set.
+        folder: Where metrics.json and evaluation.html go.
+        options: Counts, and what costs more.
+        report: Where the page goes instead.
+
+    Returns:
+        As `evaluate_subject`.
+
+    Raises:
+        DatasetError: The data is missing, or has fewer than two validation pictures.
+        ConfigurationError: Inception is asked for and is not there.
+    """
+    facts = subject.facts
+    faces = load_faces(facts.reader, data, size_px=facts.image_size, channels=facts.channels)
+    return evaluate_subject(
+        subject, faces, folder=folder, options=options or EvaluationOptions(), report=report
     )
 
 
