@@ -1,0 +1,149 @@
+"""A classifier of labels that looks at pictures through a frozen network, and at nothing else."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from scipy.special import expit
+from torch.nn import functional
+
+from facegen.training.data import Dataset
+from facegen.training.data.cache import cached_array
+from facegen.training.features import FeatureNetwork
+
+__all__ = [
+    "AttributeClassifier",
+    "balanced_accuracy",
+    "features_of",
+    "fit_classifier",
+    "kept_features",
+]
+
+Features = NDArray[np.float32]
+
+_STEP = 40
+_PENALTY = 0.03
+"""Of the squared weights of standardised features. On 1,000 held-out faces of CelebA, 8,000 to learn
+from, the mean balanced accuracy of 40 attributes was 0.743 with 0.001, 0.776 with 0.01, 0.787 with
+this, and 0.796 with 0.1, whose probabilities stay nearer to a half."""
+_ITERATIONS = 100
+_LEAST_DEVIATION = 0.1
+"""Of the features' mean deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeClassifier:
+    """Logistic regressions of labels on features, each as if half of the faces had the label.
+
+    Attributes:
+        names: The labels.
+        center: The features' means, (F,).
+        scale: Their deviations, (F,).
+        weights: (F, L).
+        bias: (L,).
+    """
+
+    names: tuple[str, ...]
+    center: Features
+    scale: Features
+    weights: Features
+    bias: Features
+
+    def probabilities(self, features: Features) -> Features:
+        """How probable each label is, (N, L), for features (N, F)."""
+        logits = (features - self.center) / self.scale @ self.weights + self.bias
+        found: Features = expit(logits).astype(np.float32)
+        return found
+
+
+def fit_classifier(
+    features: Features, values: NDArray[np.bool_], *, names: Sequence[str]
+) -> AttributeClassifier:
+    """Fit a logistic regression for each label.
+
+    Pictures with the label weigh as much together as those without: a probability says how much
+    more the picture looks like those with it, however rare they are, and 0.5 is the fair threshold.
+
+    Args:
+        features: (N, F).
+        values: (N, L); some pictures have each label and some have it not.
+        names: The labels.
+    """
+    center, deviations = features.mean(0), features.std(0)
+    # A feature that hardly ever fires would be blown up beyond all others where it does.
+    scale = np.maximum(deviations, _LEAST_DEVIATION * deviations.mean())
+    x = torch.from_numpy((features - center) / scale)
+    y = torch.from_numpy(values.astype(np.float32))
+    share = y.mean(0)
+    importance = y / (2 * share) + (1 - y) / (2 * (1 - share))
+    weights = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
+    bias = torch.zeros(y.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weights, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        entropy = functional.binary_cross_entropy_with_logits(
+            x @ weights + bias, y, weight=importance, reduction="none"
+        )
+        total = entropy.mean(0).sum() + _PENALTY * weights.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch's
+        return float(total.detach())
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]  # torch's
+    return AttributeClassifier(
+        tuple(names), center, scale, weights.detach().numpy(), bias.detach().numpy()
+    )
+
+
+def balanced_accuracy(probabilities: Features, values: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean of the shares recognised of pictures with and without each label.
+
+    Args:
+        probabilities: (N, L).
+        values: (N, L).
+
+    Returns:
+        (L,): 0.5 is chance; not a number where all pictures or none have the label.
+    """
+    right = (probabilities > 0.5) == values
+    found = np.full(values.shape[1], np.nan)
+    for k, has in enumerate(values.T):
+        if 0 < has.sum() < len(has):
+            found[k] = (right[has, k].mean() + right[~has, k].mean()) / 2
+    return found
+
+
+def kept_features(
+    network: FeatureNetwork, images: NDArray[np.uint8], dataset: Dataset, *, what: str
+) -> Features:
+    """Features of a data set's pictures, kept in its folder: (N, F) of pictures (N, H, W, C)."""
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    found: Features = cached_array(
+        dataset,
+        f"features-{network.name}",
+        (network.description, network.sha256, images.shape, digest),
+        compute=lambda: features_of(network, images, what=what),
+    )
+    return found
+
+
+def features_of(network: FeatureNetwork, images: NDArray[np.uint8], *, what: str) -> Features:
+    """Features of pictures (N, H, W, C), (N, F), with progress on stderr."""
+    parts = [
+        network.of_images(images[start : start + _STEP])
+        for start in track(
+            range(0, len(images), _STEP),
+            description=f"{network.name}: {what}",
+            console=Console(stderr=True),
+            transient=True,
+        )
+    ]
+    return np.concatenate(parts).astype(np.float32)
