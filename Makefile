@@ -46,6 +46,7 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 		for preset in $$family $$family-sharp; do \
 			[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
 		done; \
+		facegen fit runs/$$family-sharp --data $(DATA) || exit 1; \
 		facegen evaluate runs/$$family-sharp --data $(DATA) || exit 1; \
 		facegen export runs/$$family-sharp --to models --family $$family --data $(DATA) || exit 1; \
 	done
