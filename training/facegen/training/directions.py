@@ -1,8 +1,9 @@
 """Directions of a latent space: what changes in a latent when one property of its face changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,25 @@ from numpy.typing import NDArray
 from facegen.training.data.labels import Labels
 from facegen.training.prior import save_arrays
 
-__all__ = ["COMPONENT_COUNT", "Directions", "fit_directions", "label_directions", "principal_axes"]
+__all__ = [
+    "COMPONENT_COUNT",
+    "Directions",
+    "fit_directions",
+    "kept_directions",
+    "label_directions",
+    "principal_axes",
+]
 
 COMPONENT_COUNT = 10
 """Principal axes that a run keeps."""
+
+_HELD = ("Male", "Young")
+"""CelebA's labels that are kept equal where another's change is sought. With all 39 others equal a
+smile loses its cheeks and its open mouth, which have labels of their own."""
+
+_REACH = 2.0
+"""Differences of means in a direction: moved by one, a face stands between those without the label
+and those with it, and a classifier takes few for the latter."""
 
 _PENALTY = 30.0
 """Pictures' worth of ridge. With 100 held-out latents were predicted best (0.0775 of their
@@ -84,17 +100,45 @@ def fit_directions(latents: NDArray[np.float32], labels: Labels) -> Directions:
     # The mean with the mirrored picture has no side, as labels have none.
     means = latents.reshape(-1, len(labels.known), latents.shape[1]).mean(0)
     kept = _informative(labels)
-    found = label_directions(means[labels.known], labels.values[labels.known][:, kept])
+    found = _REACH * _label_moves(means[labels.known], labels, kept)
     return Directions((*(labels.names[k] for k in kept), *names), np.concatenate([found, axes]))
+
+
+def _label_moves(
+    latents: NDArray[np.float32], labels: Labels, kept: Sequence[int]
+) -> NDArray[np.float32]:
+    """How latents of faces with a label differ from those without it, (L, Z)."""
+    values = labels.values[labels.known]
+    if labels.exclusive:
+        return label_directions(latents, values[:, kept])
+    held = [k for k in kept if labels.names[k] in _HELD]
+    moves = [
+        label_directions(latents, values[:, [k, *(h for h in held if h != k)]])[0] for k in kept
+    ]
+    found: NDArray[np.float32] = np.stack(moves)
+    return found
+
+
+def kept_directions(directions: Directions, effects: Mapping[str, Any]) -> Directions:
+    """The directions worth offering: of labels those that were measured to work, and all axes.
+
+    Args:
+        directions: Of a run.
+        effects: What `measure_effects` said of them; without it nothing is left out.
+    """
+    measured: Mapping[str, Any] = effects.get("directions", {})
+    return directions.only(
+        [name for name in directions.names if measured.get(name, {"kept": True})["kept"]]
+    )
 
 
 def label_directions(
     latents: NDArray[np.float32], values: NDArray[np.bool_], *, penalty: float | None = None
 ) -> NDArray[np.float32]:
-    """Ridge regression of latents on all labels together.
+    """Ridge regression of latents on several labels together.
 
     A coefficient is how latents of faces with the label differ from those of faces without it that
-    are alike in all other labels: `Smiling` alone, not the lipstick that often goes with it.
+    are alike in the other labels.
 
     Hoerl & Kennard (1970), https://doi.org/10.1080/00401706.1970.10488634.
 
