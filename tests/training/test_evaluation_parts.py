@@ -93,6 +93,8 @@ def test_curves_go_back_to_the_run_that_was_the_start(tmp_path: Path) -> None:
 
     assert points("first") == [2, 2]
     assert points("second") == [4, 4]
+    assert "class=mark" in curves(RunPaths(tmp_path / "second"))
+    assert "class=mark" not in curves(RunPaths(tmp_path / "first"))
     assert curves(RunPaths(tmp_path / "none")) == ""
 
 

@@ -17,6 +17,7 @@ from facegen.training.pages import (
     picture,
     strip,
     table,
+    terms,
     tile,
 )
 
@@ -51,8 +52,9 @@ def test_strip_sets_pictures_side_by_side() -> None:
 
     found = decoded(strip(images, "row", gap_px=2))
 
-    assert found.shape == (5, 3 * 4 + 2 * 2, 3)
-    assert np.array_equal(found[:, 6:10], images[1])
+    assert found.shape == (5, 3 * 4 + 2 * 2, 4)
+    assert np.array_equal(found[:, 6:10, :3], images[1])
+    assert found[0, :, 3].tolist() == [255] * 4 + [0] * 2 + [255] * 4 + [0] * 2 + [255] * 4
 
 
 def test_bars_are_as_long_as_their_values() -> None:
@@ -85,6 +87,17 @@ def test_curves_end_at_the_corners_of_their_range() -> None:
     assert "legend" in html
 
 
+def test_mark_stands_where_it_is_asked_for() -> None:
+    line = Line("loss", [0, 10], [0.0, 1.0], 1)
+
+    html = line_chart([line], title="Loss", x_title="epoch", marks=[5.0])
+
+    start, end = re.findall(r'd="M([\d.]+) [\d.]+L([\d.]+)', html)[0]
+    found = re.search(r'class=mark x1="([\d.]+)"', html)
+    assert found
+    assert float(found[1]) == pytest.approx((float(start) + float(end)) / 2, abs=0.1)
+
+
 def test_histogram_has_a_column_for_each_bin() -> None:
     html = histogram(np.arange(100.0), title="PSNR", x_title="dB", bins=10)
 
@@ -99,3 +112,9 @@ def test_table_marks_its_mean_and_tile_its_share() -> None:
     )
     assert "width:25.0%" in tile("1/4", "part", "of it", filled=0.25)
     assert "width" not in tile("23 dB", "PSNR", "")
+
+
+def test_terms_are_plain_text() -> None:
+    html = terms([("a_b", "-1.5", "less < more")])
+
+    assert html == ("<div class=terms><code>a_b</code><b>−1.5</b><span>less &lt; more</span></div>")

@@ -41,7 +41,7 @@ def curves(paths: RunPaths) -> str:
     Returns:
         HTML.
     """
-    rows = _whole_course(paths)
+    rows, starts = _whole_course(paths)
     charts = []
     for name, title in _CHARTS.items():
         lines = []
@@ -50,12 +50,14 @@ def curves(paths: RunPaths) -> str:
             if any(math.isfinite(it) and it != 0.0 for it in values):
                 lines.append(Line(split, range(1, len(rows) + 1), values, color))
         if lines:
-            charts.append(line_chart(lines, title=title, x_title="epoch"))
+            charts.append(line_chart(lines, title=title, x_title="epoch", marks=starts))
     return f"<div class=charts>{''.join(charts)}</div>" if charts else ""
 
 
-def _whole_course(paths: RunPaths) -> list[dict[str, float]]:
+def _whole_course(paths: RunPaths) -> tuple[list[dict[str, float]], list[float]]:
+    """All rows, and between which epochs one run went on from another."""
     rows = read_table(paths.table)
+    starts: list[float] = []
     seen = {paths.folder.resolve()}
     while paths.config.is_file():
         config = read_toml(paths.config.read_text("utf-8"), source=str(paths.config))
@@ -67,5 +69,7 @@ def _whole_course(paths: RunPaths) -> list[dict[str, float]]:
             break
         seen.add(earlier.resolve())
         paths = RunPaths(earlier)
-        rows = read_table(paths.table) + rows
-    return rows
+        before = read_table(paths.table)
+        starts = [it + len(before) for it in (0.5, *starts)]
+        rows = before + rows
+    return rows, starts

@@ -16,7 +16,11 @@ from facegen.training.pages import Bar, Section, bars, histogram, page, shaded, 
 __all__ = ["report_page"]
 
 _KINDS = {"vae": "variational autoencoder", "autoencoder": "autoencoder"}
-_NETWORKS = {"": "EfficientNet-Lite0", "_lite2": "EfficientNet-Lite2", "_dlib": "face recognition"}
+_NETWORKS = {
+    "": "As EfficientNet-Lite0 sees them",
+    "_lite2": "As EfficientNet-Lite2 sees them",
+    "_dlib": "As face recognition sees them, which is made to know people, not to notice blur",
+}
 
 
 def report_page(
@@ -102,7 +106,8 @@ _BETWEEN_NOTE = (
     "Two validation faces at the ends; between them the decoded path of their latents, spherical."
 )
 _CURVES_NOTE = (
-    "One point an epoch, a run that this one went on from included. Terms are sums over an image."
+    "One point an epoch; terms are sums over an image. At a dotted line one run went on from "
+    "another, and its loss may weigh other terms."
 )
 
 
@@ -193,7 +198,7 @@ def _distances(measured: Measured) -> str:
         ]
         if found:
             digits = 3 if suffix == "_dlib" else 1
-            parts.append(f"<h3>As {network} sees them</h3>{bars(found, digits=digits)}")
+            parts.append(f"<h3>{network}</h3>{bars(found, digits=digits)}")
     return "".join(parts)
 
 

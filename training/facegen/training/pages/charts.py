@@ -47,8 +47,17 @@ def bars(rows: Sequence[Bar], *, digits: int = 1) -> str:
     return f"<div class=bars>{lines}</div>"
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_title: str) -> str:
-    """Curves over a common axis, with a legend; values that are not finite break a curve."""
+def line_chart(
+    lines: Sequence[Line], *, title: str, x_title: str, marks: Sequence[float] = ()
+) -> str:
+    """Curves over a common axis, with a legend; values that are not finite break a curve.
+
+    Args:
+        lines: The curves.
+        title: What they show.
+        x_title: What they are over.
+        marks: Where dotted upright lines stand.
+    """
     x = np.concatenate([np.asarray(it.x, np.float64) for it in lines])
     y = np.concatenate([np.asarray(it.y, np.float64) for it in lines])
     x_range, y_range = _range(x), _padded(*_range(y))
@@ -57,7 +66,12 @@ def line_chart(lines: Sequence[Line], *, title: str, x_title: str) -> str:
     )
     legend = "".join(f"<span class=color-{it.color}>{escape(it.name)}</span>" for it in lines)
     axes = _axes(x_range, y_range, x_title)
-    return _figure(f"{axes}{drawn}", title, legend if len(lines) > 1 else "")
+    upright = "".join(
+        f'<line class=mark x1="{_x(it, x_range)}" x2="{_x(it, x_range)}" '
+        f'y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
+        for it in marks
+    )
+    return _figure(f"{axes}{upright}{drawn}", title, legend if len(lines) > 1 else "")
 
 
 def histogram(values: NDArray[np.floating], *, title: str, x_title: str, bins: int = 24) -> str:
