@@ -9,8 +9,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from facegen.training import Run, load_config, load_run, train_run
-from facegen.training.directions import Directions
-from facegen.training.effects import LEAST_ACCURACY, edit_photos, kept_directions
+from facegen.training.directions import Directions, kept_directions
+from facegen.training.effects import LEAST_ACCURACY, edit_photos
 from facegen.training.errors import ConfigurationError
 from facegen.training.latent_commands import fit, nearest
 from facegen.training.latents import decode_latents, encode_pictures

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from facegen.training import MixturePrior, Run, load_run
+from facegen.training.evaluation.networks import Judge
 from facegen.training.features import FeatureNetwork
 from facegen.training.nearest import (
     NearestPictures,
@@ -64,7 +65,9 @@ def run(tiny_runs: Mapping[str, Path]) -> Run:
 
 @pytest.fixture(scope="module")
 def found(run: Run) -> NearestPictures:
-    return find_nearest(run, None, network=FeatureNetwork(), seed=0, count=5)
+    faces = run.faces()
+    judge = Judge(FeatureNetwork(), faces.dataset, limit=len(faces.dataset.pictures))
+    return find_nearest(run, faces, judge=judge, seed=0, count=5)
 
 
 def test_statistics_compare_samples_with_new_faces(run: Run, found: NearestPictures) -> None:

@@ -1,7 +1,7 @@
 """What directions do to photos that nothing was fitted to, as a classifier sees it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +11,18 @@ from numpy.typing import NDArray
 from facegen.training.attributes import (
     AttributeClassifier,
     balanced_accuracy,
-    features_of,
     fit_classifier,
-    kept_features,
 )
 from facegen.training.autoencoder import Autoencoder
 from facegen.training.data import FaceArrays, Labels, load_labels
 from facegen.training.directions import Directions
-from facegen.training.features import FeatureNetwork
+from facegen.training.evaluation.networks import Judge
 from facegen.training.latents import decode_latents, encode_pictures
 
 __all__ = [
     "LEAST_ACCURACY",
     "LEAST_EFFECT",
     "edit_photos",
-    "kept_directions",
     "measure_effects",
 ]
 
@@ -49,7 +46,7 @@ def measure_effects(
     directions: Directions,
     faces: FaceArrays,
     *,
-    network: FeatureNetwork,
+    judge: Judge,
     count: int,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -63,7 +60,7 @@ def measure_effects(
         model: The trained model.
         directions: To measure; those of principal axes are left out.
         faces: The model's data set.
-        network: Gives the classifier its features.
+        judge: Its network gives the classifier its features.
         count: The most photos of each kind that a direction is tried on: so many without the label
             at strength 1, and so many with it at −1.
         seed: Decides which.
@@ -80,17 +77,15 @@ def measure_effects(
     measured = [name for name in directions.names if name in labels["train"].names]
     if not measured:
         return {}
-    classifier = _train_classifier(network, faces, labels["train"], measured)
+    classifier = _train_classifier(judge, faces, labels["train"], measured)
     known = labels["validation"].known
     photos = np.asarray(faces.pixels["validation"])[known]
     values = _columns(labels["validation"], measured)[known]
-    before = classifier.probabilities(
-        kept_features(network, photos, faces.dataset, what="validation photos")
-    )
+    before = classifier.probabilities(judge.features(photos, "validation photos", kept=True))
     accuracies = balanced_accuracy(before, values)
     able = accuracies >= LEAST_ACCURACY
     latents = encode_pictures(model, photos)
-    trial = _Trial(model, network, classifier, photos, latents, before, able)
+    trial = _Trial(model, judge, classifier, photos, latents, before, able)
     found = {}
     for k, name in enumerate(measured):
         seen = bool(np.isfinite(accuracies[k]))
@@ -105,24 +100,11 @@ def measure_effects(
         found[name] |= trial.of(k, vector, without=without, having=having)
         _log.info("measured direction=%s added=%.2f", name, found[name]["added"])
     return {
-        "protocol": _protocol(faces, network, count),
+        "protocol": _protocol(faces, judge, count),
         "least_accuracy": LEAST_ACCURACY,
         "least_effect": LEAST_EFFECT,
         "directions": found,
     }
-
-
-def kept_directions(directions: Directions, effects: Mapping[str, Any]) -> Directions:
-    """The directions worth offering: of labels those that were measured to work, and all axes.
-
-    Args:
-        directions: Of a run.
-        effects: What `measure_effects` said of them; without it nothing is left out.
-    """
-    measured: Mapping[str, Any] = effects.get("directions", {})
-    return directions.only(
-        [name for name in directions.names if measured.get(name, {"kept": True})["kept"]]
-    )
 
 
 def edit_photos(
@@ -155,7 +137,7 @@ class _Trial:
 
     Attributes:
         model: Edits them.
-        network: Gives features.
+        judge: Gives features.
         classifier: Judges them.
         photos: (N, H, W, C) uint8.
         latents: (N, Z).
@@ -164,7 +146,7 @@ class _Trial:
     """
 
     model: Autoencoder
-    network: FeatureNetwork
+    judge: Judge
     classifier: AttributeClassifier
     photos: Pixels
     latents: NDArray[np.float32]
@@ -176,7 +158,7 @@ class _Trial:
     ) -> NDArray[np.float32]:
         """How probabilities of photos change when they are moved, (rows, L)."""
         edited = edit_photos(self.model, self.photos[rows], self.latents[rows], move=move)
-        after = self.classifier.probabilities(features_of(self.network, edited, what=what))
+        after = self.classifier.probabilities(self.judge.features(edited, what))
         changed: NDArray[np.float32] = after - self.before[rows]
         return changed
 
@@ -209,12 +191,12 @@ class _Trial:
 
 
 def _train_classifier(
-    network: FeatureNetwork, faces: FaceArrays, labels: Labels, names: Sequence[str]
+    judge: Judge, faces: FaceArrays, labels: Labels, names: Sequence[str]
 ) -> AttributeClassifier:
     rows = np.flatnonzero(labels.known)
     rows = rows[np.linspace(0, len(rows) - 1, min(_TRAIN_COUNT, len(rows))).astype(np.intp)]
     photos = np.asarray(faces.pixels["train"])[rows]
-    features = kept_features(network, photos, faces.dataset, what="training photos")
+    features = judge.features(photos, "training photos", kept=True)
     return fit_classifier(features, _columns(labels, names)[rows], names=names)
 
 
@@ -231,7 +213,8 @@ def _number(value: Any) -> float:
     return round(float(value), 4)
 
 
-def _protocol(faces: FaceArrays, network: FeatureNetwork, count: int) -> str:
+def _protocol(faces: FaceArrays, judge: Judge, count: int) -> str:
+    network = judge.network
     return (
         f"Validation photos of {faces.dataset.name}, at most {count} without the label at strength "
         f"1 and {count} with it at −1, each as served: the photo plus the change of its "

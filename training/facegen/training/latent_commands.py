@@ -81,15 +81,17 @@ def nearest(
     from rich.console import Console
     from rich.table import Table
 
+    from facegen.training.evaluation.networks import Judge
     from facegen.training.features import FeatureNetwork
     from facegen.training.nearest import find_nearest, nearest_sheet
     from facegen.training.run import load_run
 
     loaded = load_run(run)
     _log_to_stderr()
-    found = find_nearest(loaded, data, network=FeatureNetwork(), seed=seed, count=count)
-    train = np.asarray(loaded.faces(data).pixels["train"])
-    nearest_sheet(found, train, row_count=rows).save(out)
+    faces = loaded.faces(data)
+    judge = Judge(FeatureNetwork(), faces.dataset, limit=len(faces.dataset.pictures))
+    found = find_nearest(loaded, faces, judge=judge, seed=seed, count=count)
+    nearest_sheet(found, np.asarray(faces.pixels["train"]), row_count=rows).save(out)
     if as_json:
         typer.echo(json.dumps({**found.statistics, "sheet": str(out)}))
         return

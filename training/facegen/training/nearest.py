@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from facegen.training.attributes import features_of, kept_features
-from facegen.training.features import FeatureNetwork
+from facegen.training.data import FaceArrays
+from facegen.training.evaluation.networks import Judge
 from facegen.training.latents import decode_latents, encode_pictures
 from facegen.training.prior import MixturePrior
 from facegen.training.run import Run
@@ -101,7 +100,7 @@ def draw_latents(prior: MixturePrior, *, seed: int, count: int) -> NDArray[np.fl
 
 
 def find_nearest(
-    run: Run, data: Path | None, *, network: FeatureNetwork, seed: int, count: int
+    run: Run, faces: FaceArrays, *, judge: Judge, seed: int, count: int
 ) -> NearestPictures:
     """Draw samples, and find the training pictures nearest to them.
 
@@ -114,23 +113,19 @@ def find_nearest(
 
     Args:
         run: A finished run.
-        data: Where its data set lies now; None takes the folder it was trained from.
-        network: Gives the features.
+        faces: Its data set.
+        judge: Its network gives the features.
         seed: Of the samples.
         count: Samples, and validation pictures at most.
-
-    Raises:
-        DatasetError: The data set is not there.
     """
-    faces = run.faces(data)
     train = np.asarray(faces.pixels["train"])
     validation = np.asarray(faces.pixels["validation"][:count])
     samples = decode_latents(run.model, draw_latents(run.prior, seed=seed, count=count))
     rebuilt = decode_latents(run.model, encode_pictures(run.model, validation))
     sets = {"sample": samples, "validation": validation, "reconstruction": rebuilt}
     by_features = _search(
-        {name: features_of(network, images, what=name) for name, images in sets.items()},
-        kept_features(network, train, faces.dataset, what="training pictures"),
+        {name: _features(judge, images, name) for name, images in sets.items()},
+        _features(judge, train, "training pictures", kept=True),
     )
     by_pixels = _search(
         {name: _flat(images) for name, images in sets.items()},
@@ -142,8 +137,8 @@ def find_nearest(
         "samples": len(samples),
         "validation_pictures": len(validation),
         "training_pictures": len(train),
-        "network": network.description,
-        "network_sha256": network.sha256,
+        "network": judge.network.description,
+        "network_sha256": judge.network.sha256,
         "features": _statistics(by_features),
         "pixels": _statistics(by_pixels),
     }
@@ -178,6 +173,12 @@ def nearest_sheet(found: NearestPictures, train: Pixels, *, row_count: int) -> I
             sheet.paste(picture, (left + column * width, top))
         left += group_width
     return sheet
+
+
+def _features(
+    judge: Judge, images: Pixels, what: str, *, kept: bool = False
+) -> NDArray[np.float32]:
+    return judge.features(images, what, kept=kept).astype(np.float32)
 
 
 def _flat(images: Pixels) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 from facegen.training.callbacks.record import write_json
 from facegen.training.data import load_labels
 from facegen.training.effects import measure_effects
+from facegen.training.evaluation.networks import Judge
 from facegen.training.features import FeatureNetwork
 from facegen.training.fitting import fit_autoencoder
 from facegen.training.run import load_run
@@ -70,8 +71,9 @@ def fit_run(folder: Path, data: Path | None, *, options: FitOptions) -> dict[str
     assert fitted.directions is not None
     effects: dict[str, Any] = {}
     if options.effects:
+        judge = Judge(FeatureNetwork(), faces.dataset, limit=len(faces.dataset.pictures))
         effects = measure_effects(
-            run.model, fitted.directions, faces, network=FeatureNetwork(), count=options.count
+            run.model, fitted.directions, faces, judge=judge, count=options.count
         )
     if effects:
         write_json(run.paths.effects, effects)
