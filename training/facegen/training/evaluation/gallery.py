@@ -54,7 +54,7 @@ def extremes(measured: Measured) -> str:
 def samples(subject: Subject, measured: Measured) -> str:
     """Samples of every prior out of the same noise; fewer of labels."""
     parts = []
-    for prior in subject.facts.priors:
+    for prior in dict.fromkeys((measured.sets.main, "normal", *subject.facts.priors)):
         whole = prior in (measured.sets.main, "normal")
         images = subject.sample(prior, _SAMPLES if whole else _LABEL_SAMPLES)
         grid = _grid(images, f"sample, {prior}", large=whole)
@@ -93,7 +93,7 @@ def directions(subject: Subject, measured: Measured) -> str:
     for index, name in enumerate(names):
         start = measured.encoded.mean[index % len(measured.encoded.mean)]
         steps = np.array(_STRENGTHS)[:, None] * subject.directions[name]
-        rows.append((name, subject.decode(_moved(start, steps))))
+        rows.append((name.replace("_", " "), subject.decode(_moved(start, steps))))
     return f"<div class=columns>{''.join(_labelled([it]) for it in rows)}</div>" if rows else ""
 
 
