@@ -41,6 +41,7 @@ def test_json_lists_the_graphs_on_stdout(
         "faces-decoder",
         "faces-prior-mixture",
         "faces-prior-normal",
+        "faces-directions",
     ]
     assert all(Path(path).is_file() for path in report["written"])
 

@@ -18,7 +18,7 @@ from facegen.export.runtime import run_rows
 from facegen.training import Run, load_run
 
 FAMILIES = {"vae": "tiny-vae", "autoencoder": "tiny-ae"}
-ROLES = ("encoder", "decoder", "prior-mixture", "prior-normal")
+ROLES = ("encoder", "decoder", "prior-mixture", "prior-normal", "directions")
 GRAPHS = [f"{family}-{role}" for family in FAMILIES.values() for role in ROLES]
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import threading
 from pathlib import Path
@@ -155,3 +156,40 @@ def test_reader_never_meets_a_missing_or_mixed_model(tmp_path: Path) -> None:
     reader.join()
 
     assert problems == []
+
+
+def put_family(repository: Path, *priors: str, family: str = "faces", version: int = 1) -> None:
+    publish(
+        repository,
+        [StagedModel(GraphRole("prior", name), normal_graph(4, name="graph")) for name in priors],
+        dataclasses.replace(facts(), family=family),
+        version=version,
+        batching=BatchingOptions(),
+        files={},
+    )
+
+
+def test_what_a_version_has_no_more_is_taken_out(tmp_path: Path) -> None:
+    put_family(tmp_path, "normal", "smiling", "bald")
+    put_family(tmp_path, "bald", version=2)
+    put_family(tmp_path, "smiling", family="faces-prior")
+
+    put_family(tmp_path, "normal")
+
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*/")) == [
+        "faces-prior-bald/2",
+        "faces-prior-normal/1",
+        "faces-prior-prior-smiling/1",
+    ]
+
+
+def test_folders_that_are_nobodys_models_stay(tmp_path: Path) -> None:
+    put_family(tmp_path, "normal")
+    for name, text in (("faces-mine", "not a config"), ("faces-theirs", 'name: "faces-theirs"')):
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "config.pbtxt").write_text(text)
+
+    put_family(tmp_path, "normal")
+
+    assert (tmp_path / "faces-mine" / "1").is_dir()
+    assert (tmp_path / "faces-theirs" / "1").is_dir()

@@ -1,13 +1,22 @@
-"""The family of an autoencoder: encoder, decoder and two priors."""
+"""The family of an autoencoder: encoder, decoder, priors, and directions where it has some."""
 
 from pathlib import Path
 
 from facegen.export.card import family_card
+from facegen.export.card_latents import added_effects
 from facegen.export.contents import FamilyContents, Sessions, family_facts, repeated
 from facegen.export.options import ExportOptions
 from facegen.export.picture import SampleSheet, draw_latents, draw_pictures, to_png
-from facegen.export.plans import Reference, plan_decoder, plan_encoder, plan_priors
+from facegen.export.plans import (
+    GraphPlan,
+    Reference,
+    plan_decoder,
+    plan_directions,
+    plan_encoder,
+    plan_priors,
+)
 from facegen.training import Run
+from facegen.training.directions import kept_directions
 
 __all__ = ["autoencoder_contents"]
 
@@ -17,7 +26,7 @@ _CAPTIONS = {"mixture": "fitted mixture (default)", "normal": "N(0, I)"}
 def autoencoder_contents(
     run: Run, family: str, *, options: ExportOptions, data: Path | None
 ) -> FamilyContents:
-    """Plan a family of four graphs.
+    """Plan a family: four graphs, and those of labels' priors and of directions.
 
     Args:
         run: The finished run.
@@ -38,11 +47,19 @@ def autoencoder_contents(
         plans=(
             plan_encoder(run.model, reference, storage=options.encoder_storage),
             plan_decoder(run.model, reference, storage=options.decoder_storage or "float32"),
-            *plan_priors(run.prior, count=count),
+            *plan_priors(run.priors, count=count),
+            *_directions(run, reference),
         ),
         picture=lambda sessions: _sample_picture(sessions, family, facts.latent_size),
         card=lambda version, graphs: family_card(run, facts, version=version, graphs=graphs),
     )
+
+
+def _directions(run: Run, reference: Reference) -> tuple[GraphPlan, ...]:
+    if run.directions is None:
+        return ()
+    kept = kept_directions(run.directions, run.effects)
+    return (plan_directions(kept, reference, effects=added_effects(run)),)
 
 
 def _sample_picture(sessions: Sessions, family: str, latent_size: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from facegen.export.card_latents import latent_sections
 from facegen.export.card_sections import (
     data_counts,
     graphs_section,
@@ -42,6 +43,7 @@ def family_card(
         _data(run, facts, terms),
         _training(run, facts),
         _quality(run, facts),
+        *latent_sections(run, facts.family),
         graphs_section(graphs),
         _limits(facts, terms),
     ]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import onnx
@@ -57,18 +57,22 @@ class GraphRole:
     """What a graph does in its family.
 
     Attributes:
-        role: `encoder`, `decoder`, `aligner` or `prior`.
-        prior: `mixture` or `normal`; empty for what is no prior.
+        role: `encoder`, `decoder`, `aligner`, `prior` or `directions`.
+        prior: `mixture`, `normal`, or the label whose pictures it is of; empty for what is none.
         default: For a prior: it is used where a request names none.
         expression: For a decoder of a family of expressions: the one that it gives.
         experimental: That expression is of poor quality.
+        directions: The names of what it moves latents along, in the order of its strengths.
+        effects: What those were measured to change, by name; not of all.
     """
 
-    role: Literal["encoder", "decoder", "aligner", "prior"]
-    prior: Literal["mixture", "normal", ""] = ""
+    role: Literal["encoder", "decoder", "aligner", "prior", "directions"]
+    prior: str = ""
     default: bool = False
     expression: str = ""
     experimental: bool = False
+    directions: tuple[str, ...] = ()
+    effects: Mapping[str, float] = field(default_factory=dict)
 
     def model_name(self, family: str) -> str:
         """The graph's name in the model repository, for example `celeba-vae-prior-mixture`."""
@@ -156,6 +160,8 @@ def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) 
         "facegen.default_prior": "true" if role.default else "",
         "facegen.expression": role.expression,
         "facegen.experimental": "true" if role.experimental else "",
+        "facegen.directions": ",".join(role.directions),
+        "facegen.direction_effects": json.dumps(dict(role.effects)) if role.directions else "",
         "facegen.template": json.dumps(facts.template) if facts.template else "",
         "facegen.latent_size": str(facts.latent_size),
         "facegen.image_size": "x".join(map(str, facts.image_size)),

@@ -55,7 +55,7 @@ def expression_contents(
             plan_expression_encoder(reference, storage=options.encoder_storage),
             *decoders,
             plan_aligner(aligner.model, images, storage=options.encoder_storage),
-            *plan_priors(run.prior, count=count),
+            *plan_priors({"mixture": run.prior}, count=count),
         ),
         picture=lambda sessions: _sample_picture(
             sessions, family, [plan.role.expression for plan in decoders], facts.latent_size

@@ -11,6 +11,7 @@ from torch import nn
 
 from facegen.export.checks import LevelError, check_latents, check_levels, compare_levels
 from facegen.export.config import GraphRole
+from facegen.export.direction_graphs import product_graph, row_graph
 from facegen.export.graphs import DecoderGraph, EncoderGraph
 from facegen.export.half_storage import Storage
 from facegen.export.onnx_export import to_onnx
@@ -18,6 +19,7 @@ from facegen.export.prior_graphs import mixture_graph, normal_graph
 from facegen.export.rewrites import decoder_forms, encoder_forms
 from facegen.export.runtime import Array, Rows, run_rows
 from facegen.training import Autoencoder, MixturePrior
+from facegen.training.directions import Directions
 
 __all__ = [
     "LATENT_LIMIT",
@@ -25,6 +27,7 @@ __all__ = [
     "Reference",
     "module_exporter",
     "plan_decoder",
+    "plan_directions",
     "plan_encoder",
     "plan_priors",
 ]
@@ -127,16 +130,22 @@ def plan_decoder(model: Autoencoder, reference: Reference, *, storage: Storage) 
     )
 
 
-def plan_priors(prior: MixturePrior, *, count: int) -> tuple[GraphPlan, GraphPlan]:
-    """Plan the mixture, used by default, and N(0, I), each checked on `count` rows of noise."""
-    latent_size = prior.means.shape[1]
+def plan_priors(priors: Mapping[str, MixturePrior], *, count: int) -> tuple[GraphPlan, ...]:
+    """Plan the mixtures, the first of them used by default, and N(0, I).
+
+    Args:
+        priors: By name, `mixture` first; the others are those of labels.
+        count: Rows of noise to check each with.
+    """
+    latent_size = next(iter(priors.values())).means.shape[1]
     generator = np.random.Generator(np.random.Philox(key=[0, 0]))
     noise = generator.standard_normal((count, latent_size), dtype=np.float32)
     uniform = generator.random((count, 1), dtype=np.float32)
     rows = {"noise": noise, "uniform": uniform}
 
-    def mixture(name: str) -> onnx.ModelProto:
-        return mixture_graph(prior.weights, prior.means, scale_trils=prior.scale_trils, name=name)
+    def mixture(prior: MixturePrior) -> Callable[[str], onnx.ModelProto]:
+        weights, means, trils = prior.weights, prior.means, prior.scale_trils
+        return lambda name: mixture_graph(weights, means, scale_trils=trils, name=name)
 
     def normal(name: str) -> onnx.ModelProto:
         return normal_graph(latent_size, name=name)
@@ -147,14 +156,47 @@ def plan_priors(prior: MixturePrior, *, count: int) -> tuple[GraphPlan, GraphPla
 
         return compare
 
-    return (
+    mixtures = [
         GraphPlan(
-            GraphRole("prior", "mixture", default=True),
-            {"plain": mixture},
+            GraphRole("prior", name, default=name == "mixture"),
+            {"plain": mixture(prior)},
             rows,
             parity(prior.sample(noise, uniform)),
-        ),
-        GraphPlan(GraphRole("prior", "normal"), {"plain": normal}, rows, parity(noise)),
+        )
+        for name, prior in priors.items()
+    ]
+    normals = GraphPlan(GraphRole("prior", "normal"), {"plain": normal}, rows, parity(noise))
+    return (mixtures[0], normals, *mixtures[1:])
+
+
+def plan_directions(
+    directions: Directions, reference: Reference, *, effects: Mapping[str, float]
+) -> GraphPlan:
+    """Plan the graph that moves latents along directions.
+
+    Args:
+        directions: The moves.
+        reference: Gives the latents to check with; strengths are drawn from N(0, 1).
+        effects: What the moves were measured to change, by name.
+    """
+    latents = reference.outputs["mu"]
+    generator = np.random.Generator(np.random.Philox(key=[0, 1]))
+    shape = (len(latents), len(directions.names))
+    strengths = generator.standard_normal(shape, dtype=np.float32)
+
+    def parity(name: str, session: onnxruntime.InferenceSession) -> None:
+        expected = {"edited": directions.edit(latents, strengths)}
+        check_latents(name, run_rows(session, rows), expected, limit=1e-4)
+
+    rows = {"latent": latents, "strength": strengths}
+    return GraphPlan(
+        role=GraphRole("directions", directions=directions.names, effects=effects),
+        forms={
+            "product": lambda name: product_graph(directions.vectors, name=name),
+            "plain": lambda name: row_graph(directions.vectors, name=name),
+        },
+        rows=rows,
+        parity=parity,
     )
 
 

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facegen.export.onnx_export import BATCH_AXIS
 
-__all__ = ["mixture_graph", "normal_graph"]
+__all__ = ["IR_VERSION", "OPSET", "mixture_graph", "normal_graph"]
 
-_OPSET = 20
-_IR_VERSION = 10
+OPSET = 20
+IR_VERSION = 10
 
 
 def normal_graph(latent_size: int, *, name: str) -> onnx.ModelProto:
@@ -86,7 +86,7 @@ def _model(
     )
     return helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
         producer_name="facegen",
     )

@@ -59,7 +59,8 @@ def publish(
 
     Everything is written and synced in a hidden folder of the repository first. Then each model's
     folder takes the place of the old one in one step; other versions are kept. A reader sees the
-    old model or the new one, never a mixture of both.
+    old model or the new one, never a mixture of both. What the version had and has no more, as the
+    prior of a label, goes: it is of other latents.
 
     Args:
         repository: The folder; made if it is not there.
@@ -102,6 +103,8 @@ def publish(
         for name in names:
             put_in_place(staging / name, repository / name)
             written.append(repository / name / str(version) / "model.onnx")
+        for left in _left_over(repository, facts.family, names=names, version=version):
+            _withdraw(left, staging, version=version)
         for file in files:
             (staging / file).replace(repository / file)
             written.append(repository / file)
@@ -139,6 +142,29 @@ def _stage(
             _write(target / str(each) / name, content)
     _write(target / "config.pbtxt", to_text(config).encode())
     _sync_folder(target)
+
+
+def _left_over(repository: Path, family: str, *, names: Sequence[str], version: int) -> list[Path]:
+    """Models of a family that have a version which is not theirs any more."""
+    found = []
+    for path in repository.glob(f"{family}-*/config.pbtxt"):
+        model = path.parent
+        if model.name in names or not (model / str(version)).is_dir():
+            continue
+        try:
+            config = parse_config(path.read_text("utf-8"))
+        except text_format.ParseError:
+            continue  # nobody's of ours
+        if config.parameters["facegen.family"].string_value == family:
+            found.append(model)
+    return found
+
+
+def _withdraw(model: Path, staging: Path, *, version: int) -> None:
+    """Take a version out of a model's folder, and the whole folder where it is the only one."""
+    others = [p for p in model.glob("*/") if p.name.isdecimal() and p.name != str(version)]
+    target = staging / f"{model.name}.withdrawn"
+    (model / str(version) if others else model).rename(target)
 
 
 def _merge(existing: Path, new: Any, *, version: int, others: Sequence[int]) -> Any:
