@@ -21,8 +21,8 @@ SETTINGS = (
     "prior.components=2",
     "optimizer.warmup_steps=2",
     "data.shift_px=1",
-    "loss.adversarial_weight=0.05",
 )
+REFINEMENT_SETTINGS = (*SETTINGS, "model.head_width=4", "prior.labels=[]")
 CLASSIFIER_SETTINGS = ("batch_size=8", "epochs=8", "half=both", "model.width=4")
 EXPRESSION_SETTINGS = (
     "batch_size=10",
@@ -93,6 +93,21 @@ def test_run_killed_by_kill_9_and_resumed_ends_bit_equal(celeba: Path, tmp_path:
         tmp_path,
         settings=SETTINGS,
         pictures=("samples-008.png", "reconstructions-008.png"),
+    )
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_refinement_ends_bit_equal(celeba: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    config = load_config("celeba-vae", [f"data.root='{celeba}'", *SETTINGS, "epochs=1"])
+    train_run(config, start, device="cpu", threads=1)
+
+    assert_killed_and_resumed_is_bit_equal(
+        "celeba-vae-sharp",
+        celeba,
+        tmp_path,
+        settings=(*REFINEMENT_SETTINGS, f"start_from='{start}'"),
+        pictures=("samples-008.png",),
     )
 
 

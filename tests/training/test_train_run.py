@@ -23,6 +23,7 @@ def tiny(celeba: Path, preset: str, *changes: str) -> TrainConfig:
             "epochs=2",
             "picture_count=4",
             "prior.components=2",
+            "prior.labels=[]",
             "optimizer.warmup_steps=2",
             *changes,
         ],
