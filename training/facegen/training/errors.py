@@ -4,6 +4,7 @@ FacegenError
 └── TrainingError
     ├── ConfigurationError    a preset, a TOML file or a --set that does not fit
     ├── DatasetError          a data set that is missing, broken or empty
+    ├── DivergedError         a loss far above where it began
     ├── NonFiniteError        a loss or gradient that is not a number
     └── RunError              a run folder that cannot be read, resumed or overwritten
 """
@@ -15,6 +16,7 @@ from facegen.errors import FacegenError
 __all__ = [
     "ConfigurationError",
     "DatasetError",
+    "DivergedError",
     "NonFiniteError",
     "RunError",
     "TrainingError",
@@ -75,10 +77,34 @@ class NonFiniteError(TrainingError):
     ) -> None:
         kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint exists"
         super().__init__(
-            f"{what} is {value} at step {step} of epoch {epoch}; {kept}. "
-            "Try a lower optimizer.learning_rate or optimizer.gradient_clip_norm, or precision 32."
+            f"{what} is {value} at step {step} of epoch {epoch}; {kept}. The same command with a "
+            "lower optimizer.learning_rate or optimizer.gradient_clip_norm goes on from there; if "
+            "precision is bf16, try 32 under another --name."
         )
         self.step = step
+        self.epoch = epoch
+        self.checkpoint = checkpoint
+
+
+class DivergedError(TrainingError):
+    """Training made the loss of a whole epoch much worse than it was before the first step.
+
+    Args:
+        value: The epoch's mean of the loss that goes backward.
+        first: The first step's.
+        epoch: The epoch, from 0.
+        checkpoint: The last good checkpoint, or None when the first epoch had not ended.
+    """
+
+    def __init__(self, value: float, first: float, *, epoch: int, checkpoint: Path | None) -> None:
+        start = f"goes on from {checkpoint}" if checkpoint else "starts anew"
+        super().__init__(
+            f"the loss of epoch {epoch} is {value:.4g}, far above the {first:.4g} it began with: "
+            "the training diverges. The same command with a lower optimizer.learning_rate or "
+            f"optimizer.gradient_clip_norm {start}."
+        )
+        self.value = value
+        self.first = first
         self.epoch = epoch
         self.checkpoint = checkpoint
 

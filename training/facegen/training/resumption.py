@@ -11,7 +11,9 @@ from facegen.training.run import RunPaths
 
 __all__ = ["checkpoint_to_resume"]
 
-_MAY_CHANGE = frozenset({"data.root", "description"})
+_MAY_CHANGE = frozenset(
+    {"data.root", "description", "optimizer.gradient_clip_norm", "optimizer.learning_rate"}
+)
 
 _log = logging.getLogger(__name__)
 

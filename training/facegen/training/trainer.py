@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from facegen.training.callbacks import (
     FiniteGuard,
     History,
+    LearningRate,
     MovingAverage,
     Record,
     draw_curves,
@@ -110,6 +111,7 @@ def train_run(
         DatasetError: The data is missing or broken.
         RunError: The folder holds a finished run or another recipe, or nothing to resume; or the
             run to start from or a guide is not finished, or does not fit.
+        DivergedError: An epoch's loss was far above the first step's.
         NonFiniteError: The loss or a gradient was not finite; the last good checkpoint stays.
     """
     paths = RunPaths(folder)
@@ -182,7 +184,8 @@ def _callbacks(
         enable_version_counter=False,
     )
     return [
-        FiniteGuard(paths.checkpoint),
+        FiniteGuard(paths.checkpoint, clip_norm=config.optimizer.gradient_clip_norm),
+        LearningRate(config.optimizer.learning_rate),
         *plan.pictures,  # before the average, whose validation hook swaps the plain weights back
         MovingAverage(config.ema_decay),
         history,
@@ -206,7 +209,6 @@ def _trainer(
         devices=1,
         precision=_precision(config, accelerator),
         max_epochs=config.epochs,
-        gradient_clip_val=config.optimizer.gradient_clip_norm or None,
         callbacks=callbacks,
         logger=TensorBoardLogger(paths.folder, name=paths.metrics_folder.name, version=""),
         log_every_n_steps=10,

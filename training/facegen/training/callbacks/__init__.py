@@ -4,12 +4,14 @@ from facegen.training.callbacks.averaging import MovingAverage
 from facegen.training.callbacks.finite import FiniteGuard
 from facegen.training.callbacks.history import History, draw_curves
 from facegen.training.callbacks.pictures import Pictures
+from facegen.training.callbacks.rates import LearningRate
 from facegen.training.callbacks.record import Record, run_facts, write_json
 from facegen.training.callbacks.transfers import Transfers
 
 __all__ = [
     "FiniteGuard",
     "History",
+    "LearningRate",
     "MovingAverage",
     "Pictures",
     "Record",
