@@ -26,6 +26,7 @@ from facegen.training.callbacks import (
 )
 from facegen.training.config import config_to_toml
 from facegen.training.errors import ConfigurationError
+from facegen.training.memory import keep_freed_memory
 from facegen.training.plan import Plan, plan_training
 from facegen.training.recipes import (
     AlignerRecipe,
@@ -117,6 +118,7 @@ def train_run(
     paths = RunPaths(folder)
     accelerator = _accelerator(device)
     checkpoint = checkpoint_to_resume(paths, config, resume=resume)
+    keep_freed_memory()
     plan = plan_training(config, paths)
     folder.mkdir(parents=True, exist_ok=True)
     paths.config.write_text(config_to_toml(config), "utf-8")
