@@ -40,8 +40,17 @@ def train(
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", min=1)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(help="GPUs that share each batch; on the CPU, processes.", min=1)
+    ] = 1,
+    num_nodes: Annotated[
+        int,
+        typer.Option(
+            help="Machines with as many each; NODE_RANK, MASTER_ADDR, MASTER_PORT.", min=1
+        ),
+    ] = 1,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; all this process may use by default.", min=1)
+        int | None, typer.Option(help="CPU threads a process; all shared out by default.", min=1)
     ] = None,
 ) -> None:
     """Train a model on faces into a run folder; an unfinished run there is resumed."""
@@ -64,7 +73,16 @@ def train(
         overrides.append(f"epochs={epochs}")
     config = load_recipe(preset, overrides)
     folder = out / (name or Path(preset).stem)
-    train_run(config, folder, resume=resume, device=device, threads=threads, progress=True)
+    train_run(
+        config,
+        folder,
+        resume=resume,
+        device=device,
+        devices=devices,
+        num_nodes=num_nodes,
+        threads=threads,
+        progress=True,
+    )
     typer.echo(folder)
 
 

@@ -6,10 +6,12 @@ FacegenError
     ├── DatasetError          a data set that is missing, broken or empty
     ├── DivergedError         a loss far above where it began
     ├── NonFiniteError        a loss or gradient that is not a number
+    ├── ProcessError          one of several processes that ended without a word
     └── RunError              a run folder that cannot be read, resumed or overwritten
 """
 
 from pathlib import Path
+from typing import Any
 
 from facegen.errors import FacegenError
 
@@ -18,13 +20,26 @@ __all__ = [
     "DatasetError",
     "DivergedError",
     "NonFiniteError",
+    "ProcessError",
     "RunError",
     "TrainingError",
 ]
 
 
 class TrainingError(FacegenError):
-    """The root of this part's errors."""
+    """The root of this part's errors; they can be sent from process to process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the message and the facts: constructors take other arguments."""
+        return _received, (type(self), self.args, vars(self))
+
+
+def _received(
+    kind: type[TrainingError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> TrainingError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
 
 
 class ConfigurationError(TrainingError):
@@ -107,6 +122,26 @@ class DivergedError(TrainingError):
         self.first = first
         self.epoch = epoch
         self.checkpoint = checkpoint
+
+
+class ProcessError(TrainingError):
+    """One of several processes ended without an error of its own; the others were stopped.
+
+    Args:
+        number: Which, from 0.
+        count: How many there were on this machine.
+        how: The signal's name, or the exit code in words.
+    """
+
+    def __init__(self, number: int, count: int, *, how: str) -> None:
+        super().__init__(
+            f"process {number} of {count} ended: {how}; the others were stopped. "
+            "SIGKILL is often the kernel's, out of memory. The same command goes on from the last "
+            "checkpoint."
+        )
+        self.number = number
+        self.count = count
+        self.how = how
 
 
 class RunError(TrainingError):

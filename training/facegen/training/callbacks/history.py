@@ -35,6 +35,10 @@ class History(Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
         self.rows = [r for r in self.rows if r["epoch"] < trainer.current_epoch] + [row]
+        if trainer.is_global_zero:
+            self._write()
+
+    def _write(self) -> None:
         names = sorted({name for r in self.rows for name in r}, key=_column)
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")

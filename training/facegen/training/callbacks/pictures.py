@@ -49,6 +49,8 @@ class Pictures(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw with the averaged weights, which validation has swapped in."""
+        if not trainer.is_global_zero:
+            return
         assert isinstance(pl_module, AutoencoderModule)
         model = pl_module.model
         reconstructions = decode_latents(model, encode_pictures(model, self.originals))

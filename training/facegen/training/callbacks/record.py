@@ -36,7 +36,8 @@ class Record(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch and the time so far."""
-        self.write(epochs=trainer.current_epoch + 1, steps=trainer.global_step, finished=False)
+        if trainer.is_global_zero:
+            self.write(epochs=trainer.current_epoch + 1, steps=trainer.global_step, finished=False)
 
     def write(self, **changes: Any) -> None:
         """Change some facts and write all."""

@@ -50,6 +50,8 @@ class Transfers(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw with the averaged weights, which validation has swapped in."""
+        if not trainer.is_global_zero:
+            return
         model = pl_module.model
         assert isinstance(model, ExpressionModel)
         self.folder.mkdir(parents=True, exist_ok=True)
