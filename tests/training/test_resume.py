@@ -138,6 +138,7 @@ def test_run_cut_off_after_its_last_epoch_is_only_finished(celeba: Path, tmp_pat
     paths = RunPaths(tmp_path / "run")
     train_run(config, paths.folder, device="cpu", threads=1)
     weights, prior = paths.weights.read_bytes(), paths.prior.read_bytes()
+    facts = json.loads(paths.facts.read_text())
     paths.weights.unlink()
     paths.prior.unlink()
 
@@ -145,6 +146,7 @@ def test_run_cut_off_after_its_last_epoch_is_only_finished(celeba: Path, tmp_pat
 
     assert paths.weights.read_bytes() == weights
     assert paths.prior.read_bytes() == prior
+    assert json.loads(paths.facts.read_text()) | {"seconds": facts["seconds"]} == facts
 
 
 def test_unfinished_run_of_another_recipe_is_refused(celeba: Path, tmp_path: Path) -> None:

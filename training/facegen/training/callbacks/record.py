@@ -21,7 +21,7 @@ class Record(Callback):
     Args:
         path: Where run.json goes.
         facts: What does not change during the run.
-        resumed: The run goes on: its start and the seconds it took so far are those of the file.
+        resumed: The run goes on from what the file says of it.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any], *, resumed: bool) -> None:
@@ -30,7 +30,7 @@ class Record(Callback):
             earlier = json.loads(path.read_text("utf-8"))
         self.path = path
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.facts = {"started": earlier.get("started", started), **facts}
+        self.facts = {"started": started, **earlier, **facts}
         self.earlier_seconds = float(earlier.get("seconds", 0.0))
         self.begun = time.monotonic()
 
