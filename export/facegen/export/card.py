@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from facegen.export.card_latents import latent_sections
+from facegen.export.card_quality import quality_section
 from facegen.export.card_sections import (
     data_counts,
     graphs_section,
     machine_words,
-    not_evaluated,
-    table_row,
     training_command,
     training_time,
 )
@@ -42,10 +41,14 @@ def family_card(
         _head(facts, version=version),
         _data(run, facts, terms),
         _training(run, facts),
-        _quality(run, facts),
+        quality_section(
+            facts.metrics,
+            protocol=facts.protocol,
+            command=f"facegen evaluate {run.paths.folder.name}",
+        ),
         *latent_sections(run, facts.family),
         graphs_section(graphs),
-        _limits(facts, terms),
+        _limits(run, facts, terms),
     ]
     return "\n".join(sections)
 
@@ -100,11 +103,17 @@ def _training(run: Run, facts: FamilyFacts) -> str:
 | commit | {facts.commit or "unknown"} |
 | seed | {config.seed} |
 | epochs, batch | {config.epochs}, {config.batch_size} |
-| channels | {"-".join(map(str, config.model.widths))} |
+| channels | {_channels(config)} |
 | loss | {_loss(config)} |
 | weights | moving average, decay {config.ema_decay:g} |
 | prior | {len(run.prior.weights)} Gaussians with full covariances |
 """
+
+
+def _channels(config: TrainConfig) -> str:
+    model = config.model
+    widths = "-".join(map(str, model.widths))
+    return widths + (f", decoder's last {model.head_width}" if model.head_width else "")
 
 
 def _loss(config: TrainConfig) -> str:
@@ -124,30 +133,25 @@ def _loss(config: TrainConfig) -> str:
     return " + ".join(terms)
 
 
-def _quality(run: Run, facts: FamilyFacts) -> str:
-    if not facts.metrics:
-        return not_evaluated(f"facegen evaluate {run.paths.folder.name}")
-    rows = "\n".join(table_row([name, f"{value:.4g}"]) for name, value in facts.metrics.items())
-    return f"""\
-## Quality
-
-| metric | value |
-| --- | --- |
-{rows}
-
-{facts.protocol}
-"""
-
-
-def _limits(facts: FamilyFacts, terms: DatasetTerms) -> str:
+def _limits(run: Run, facts: FamilyFacts, terms: DatasetTerms) -> str:
     return f"""\
 ## Limits
 
 - Made from research data: check its terms before any other use.
 - {terms.limits}
-- Pictures are blurry, as an autoencoder's are: hair, teeth and background are averages. Faces that
-  are not framed like the data set's (central square of {facts.crop:.4g}) come back wrong.
+- {_look(run)} Faces that are not framed like the data set's (central square of
+  {facts.crop:.4g}) come back wrong.
 - A generated face belongs to nobody, but may resemble a real person, one of the data set's
   included. Do not pass it off as a person's picture; the service marks its pictures as synthetic.
 - Not for recognising, ranking or judging people.
 """
+
+
+def _look(run: Run) -> str:
+    if run.config.loss.adversarial_weight:
+        return (
+            "Fine detail is made up, as a critic teaches it: hair may show a weave, and earrings, "
+            "teeth and glasses may not match. What is rare in the data (hats, hands, profiles) "
+            "comes out badly."
+        )
+    return "Pictures are blurry, as an autoencoder's are: hair, teeth and background are averages."

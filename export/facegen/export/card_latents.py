@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from facegen.export.card_sections import table_row
+from facegen.export.card_sections import table_text
 from facegen.training import Run
 from facegen.training.directions import kept_directions
 
@@ -44,7 +44,7 @@ def _priors(run: Run, family: str) -> str:
     return f"""\
 ## Priors
 
-{_table(rows)}
+{table_text(rows)}
 
 Each is fitted to the latents of the training pictures with one label, those of few pictures with
 covariances drawn towards that of all; `mixture` is of all pictures.
@@ -91,7 +91,7 @@ def _labels_text(run: Run, labels: list[str], measured: Mapping[str, Any]) -> st
     out = [name for name, found in measured.items() if not found["kept"]]
     left = f" Measured and left out: {', '.join(out)}." if out else ""
     return f"""\
-{_table(rows)}
+{table_text(rows)}
 
 {_STRENGTH} Judge: how well it tells real photos (balanced accuracy). Before: the mean probability
 of the label in photos without it; at +1: how much the edit adds to that, ± its standard error; at
@@ -112,8 +112,3 @@ def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         f"{found['others']:.2f}",
         moved or "–",
     )
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-    return "\n".join(table_row(line) for line in lines)

@@ -14,6 +14,7 @@ __all__ = [
     "machine_words",
     "not_evaluated",
     "table_row",
+    "table_text",
     "training_command",
     "training_time",
 ]
@@ -97,16 +98,14 @@ Not evaluated. Measure the run with `{command}` and export it again.
 def graphs_section(graphs: Sequence[GraphReport]) -> str:
     """The section of the graphs, as measured."""
     sizes = sorted({size for graph in graphs for size in graph.times_ms})
-    header = ["graph", "form", "MB", "level error", *(f"ms at {size}" for size in sizes)]
-    rows = [header, ["---"] * len(header)]
+    rows = [["graph", "form", "MB", "level error", *(f"ms at {size}" for size in sizes)]]
     for graph in graphs:
         times = (times_text(graph, size) for size in sizes)
         rows.append([graph.name, graph.form, f"{graph.size / 1e6:.2f}", error_text(graph), *times])
-    table = "\n".join(table_row(row) for row in rows)
     return f"""\
 ## Graphs
 
-{table}
+{table_text(rows)}
 
 Milliseconds an image with ONNX Runtime on one thread of the exporting machine, by batch size; in
 brackets the graph without rewrites. Level error: how far a pixel is from PyTorch's on validation
@@ -117,3 +116,9 @@ pictures, of 255: the most, and the mean. Every row has the same bits in every b
 def table_row(cells: Iterable[str]) -> str:
     """A row of a table."""
     return f"| {' | '.join(cells)} |"
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(table_row(line) for line in lines)
