@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pythae.data.datasets import BaseDataset
 from pythae.models import RAE_L2, VAE, RAE_L2_Config, VAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -87,6 +88,7 @@ def build(kind: str) -> Any:
 
 def train(model: Any, kind: str, pictures: Any, *, epochs: int) -> float:
     """Train in pythae's own loop, and give the seconds it took."""
+    dataset = BaseDataset(pictures, torch.zeros(len(pictures)))
     with tempfile.TemporaryDirectory() as folder:
         common = {
             "output_dir": folder,
@@ -96,12 +98,12 @@ def train(model: Any, kind: str, pictures: Any, *, epochs: int) -> float:
             "no_cuda": True,
         }
         if kind == "vae":
-            trainer = BaseTrainer(model, pictures, training_config=BaseTrainerConfig(**common))
+            trainer = BaseTrainer(model, dataset, training_config=BaseTrainerConfig(**common))
         else:
             config = CoupledOptimizerTrainerConfig(
                 **common, decoder_optimizer_params={"weight_decay": 1e-4}
             )
-            trainer = CoupledOptimizerTrainer(model, pictures, training_config=config)
+            trainer = CoupledOptimizerTrainer(model, dataset, training_config=config)
         began = time.monotonic()
         trainer.train()
         return time.monotonic() - began

@@ -14,11 +14,13 @@ class Stage:
         preset: The recipe.
         settings: What differs from it.
         share: Of the row's minutes.
+        cost: Stages whose steps cost the same have the same; it is measured once.
     """
 
     preset: str
     settings: Sequence[str] = ()
     share: float = 1.0
+    cost: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ _SIGMA = Stage("celeba-vae", (_NO_SSIM,))
 
 def _refined(kind: str, *settings: str, first: Sequence[str], share: float) -> tuple[Stage, Stage]:
     return (
-        Stage(f"celeba-{kind}", first, 1 - share),
-        Stage(f"celeba-{kind}-sharp", settings, share),
+        Stage(f"celeba-{kind}", first, 1 - share, "plain" if _NO_SSIM in first else "ssim"),
+        Stage(f"celeba-{kind}-sharp", settings, share, "refined"),
     )
 
 
@@ -68,9 +70,10 @@ ROWS: Mapping[str, Row] = {
     "sigma-vae-no-ema": Row(
         "sigma-VAE without averaged weights", (Stage("celeba-vae", (_NO_SSIM, "ema_decay=0")),)
     ),
-    "sigma-vae-ssim": Row("sigma-VAE + SSIM", (Stage("celeba-vae"),)),
+    "sigma-vae-ssim": Row("sigma-VAE + SSIM", (Stage("celeba-vae", cost="ssim"),)),
     "sigma-vae-features": Row(
-        "sigma-VAE + features", (Stage("celeba-vae", (_NO_SSIM, "loss.feature_weight=1.0")),)
+        "sigma-VAE + features",
+        (Stage("celeba-vae", (_NO_SSIM, "loss.feature_weight=0.5"), cost="features"),),
     ),
     "sigma-vae-critic": Row(
         "sigma-VAE, critic for the last fifth",
@@ -86,11 +89,11 @@ ROWS: Mapping[str, Row] = {
         _refined("ae", first=(), share=0.4),
     ),
     "ae-all-strong": Row(
-        "AE, as the VAE refined: critic at its weight",
+        "AE, the same with the VAE's weights",
         _refined(
             "ae",
-            "loss.feature_weight=1.0",
-            "loss.adversarial_weight=0.7",
+            "loss.feature_weight=0.5",
+            "loss.adversarial_weight=0.2",
             first=(),
             share=0.4,
         ),

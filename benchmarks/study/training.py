@@ -17,8 +17,9 @@ _log = logging.getLogger(__name__)
 def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: int) -> Run:
     """Train a row's stages, as many whole passes each as its share of the minutes allows.
 
-    An epoch of each stage is timed first, in a run of its own. The learning rate's schedule has to
-    know its end; the probe's minute is not counted.
+    An epoch of each stage is timed first, in a run of its own beside the rows, unless another row's
+    stage of the same cost was. The learning rate's schedule has to know its end; the probe's minute
+    is not counted.
 
     Args:
         row: The row.
@@ -49,7 +50,7 @@ def _train_stage(
 ) -> Run:
     if (folder / "model.safetensors").is_file():
         return load_run(folder)
-    probe = folder.with_name(f"{folder.name}-probe")
+    probe = folder.parent.parent / f"probe-{stage.cost}"
     if not (probe / "model.safetensors").is_file():
         _run(stage, probe, (*settings, "epochs=1", "prior.components=1"), threads)
     epoch_seconds = float(load_run(probe).facts["seconds"])
