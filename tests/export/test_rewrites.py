@@ -7,15 +7,21 @@ from torch import nn
 from facegen.export.onnx_export import to_onnx
 from facegen.export.rewrites import decoder_forms, encoder_forms, fold_head
 from facegen.training import Autoencoder, AutoencoderConfig
+from facegen.training.autoencoder import Decoder
 
 
 def trained_like(
-    kind: Literal["vae", "autoencoder"] = "vae", *, widths: tuple[int, ...] = (8, 12, 16)
+    kind: Literal["vae", "autoencoder"] = "vae",
+    *,
+    widths: tuple[int, ...] = (8, 12, 16),
+    head_width: int = 0,
 ) -> Autoencoder:
     """A model whose normalisations do something, as after training."""
     torch.manual_seed(0)
     model = Autoencoder(
-        AutoencoderConfig(kind=kind, image_size=32, latent_size=6, widths=widths)
+        AutoencoderConfig(
+            kind=kind, image_size=32, latent_size=6, widths=widths, head_width=head_width
+        )
     ).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -26,6 +32,10 @@ def trained_like(
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
     return model
+
+
+def refined_like(head_width: int) -> Decoder:
+    return trained_like(head_width=head_width).decoder
 
 
 @pytest.mark.parametrize("widths", [(8, 12, 16), (8,)])
@@ -43,9 +53,12 @@ def test_folded_head_equals_what_it_replaces_in_float64(widths: tuple[int, ...])
     torch.testing.assert_close(folded, expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", decoder_forms(trained_like().decoder))
-def test_every_decoder_form_computes_the_same(form: str) -> None:
-    decoder = trained_like().decoder
+@pytest.mark.parametrize(
+    ("form", "head_width"),
+    [(form, width) for width in (0, 5) for form in decoder_forms(refined_like(width))],
+)
+def test_every_decoder_form_computes_the_same(form: str, head_width: int) -> None:
+    decoder = refined_like(head_width)
     z = torch.randn(16, 6)
 
     with torch.no_grad():
@@ -55,8 +68,17 @@ def test_every_decoder_form_computes_the_same(form: str) -> None:
     torch.testing.assert_close(pixels, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_end_in_phases_is_of_decoders_that_end_at_full_size() -> None:
+    def names(decoder: Decoder) -> list[str]:
+        return [form for form in decoder_forms(decoder) if "end in phases" in form]
+
+    assert len(names(refined_like(5))) == 1
+    assert not names(refined_like(0))
+    assert not names(trained_like(widths=(8,), head_width=5).decoder)
+
+
 def test_folding_leaves_the_decoder_as_it_was() -> None:
-    decoder = trained_like().decoder
+    decoder = refined_like(5)
     before = {key: value.clone() for key, value in decoder.state_dict().items()}
 
     for build in decoder_forms(decoder).values():

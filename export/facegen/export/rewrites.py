@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from facegen.export.phases import end_in_phases, ends_at_full_size
 from facegen.training.autoencoder import Decoder, Encoder
 
 __all__ = [
@@ -150,16 +151,17 @@ def decoder_forms(decoder: Decoder) -> Mapping[str, Callable[[], nn.Module]]:
         Builders of modules (B, Z) to (B, C, H, W) that compute the same function.
     """
     affine, count = fold_head(decoder)
-    return {
-        **{name: _with_head(decoder, head, affine, count) for name, head in HEADS.items()},
-        "plain": lambda: decoder,
-    }
+    forms = {name: _with_head(decoder, head, affine, count) for name, head in HEADS.items()}
+    if ends_at_full_size(decoder.stages[count:]):
+        name, folded = next(iter(forms.items()))
+        forms = {f"{name}, end in phases": lambda: end_in_phases(folded()), **forms}
+    return {**forms, "plain": lambda: decoder}
 
 
 def _with_head(
     decoder: Decoder, head: Callable[[AffineMap], nn.Module], affine: AffineMap, count: int
-) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
+) -> Callable[[], Decoder]:
+    def build() -> Decoder:
         folded = copy.deepcopy(decoder)
         folded.linear = head(affine)  # type: ignore[assignment]  # any module (B, Z) to (B, C·H·W)
         folded.width, folded.side = affine.shape[0], affine.shape[1]
