@@ -8,6 +8,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from facegen.training.convolutions import Convolution
+
 __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
@@ -84,7 +86,7 @@ def _activation(config: AutoencoderConfig) -> nn.Module:
 
 def _down(inputs: int, outputs: int, config: AutoencoderConfig) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=2, bias=False),
+        Convolution(inputs, outputs, kernel_size=4, stride=2, padding=2, bias=False),
         nn.BatchNorm2d(outputs),
         _activation(config),
     )

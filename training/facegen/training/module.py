@@ -60,6 +60,8 @@ class AutoencoderModule(SharedModule):
         super().__init__()
         self.config = config
         self.model = Autoencoder(config.model)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.critic = Critic() if config.loss.adversarial_weight else None
         if self.critic is not None:
             self.model.encoder.requires_grad_(requires_grad=False)
@@ -120,6 +122,7 @@ class AutoencoderModule(SharedModule):
             groups,
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
+            fused=True,
         )
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = learning_rate_schedule(optimizer, recipe, total_steps)
