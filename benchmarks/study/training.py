@@ -53,9 +53,11 @@ def _train_stage(
     probe = folder.parent.parent / f"probe-{stage.cost}"
     if not (probe / "model.safetensors").is_file():
         _run(stage, probe, (*settings, "epochs=1", "prior.components=1"), threads)
-    epoch_seconds = float(load_run(probe).facts["seconds"])
-    epochs = max(1, round(seconds / epoch_seconds))
-    _log.info("training %s: %d epochs of %.0f s", folder, epochs, epoch_seconds)
+    facts = load_run(probe).facts
+    epoch_seconds = float(facts["epoch_seconds"])
+    other_seconds = float(facts["seconds"]) - epoch_seconds
+    epochs = max(1, round((seconds - other_seconds) / epoch_seconds))
+    _log.info("training %s: %d epochs of %.1f s", folder, epochs, epoch_seconds)
     return _run(stage, folder, (*settings, f"epochs={epochs}"), threads)
 
 

@@ -75,7 +75,7 @@ def test_facts_name_seed_commit_time_versions_and_data(vae: Run) -> None:
     assert vae.facts["threads"] == 1
     assert vae.facts["torch"] == torch.__version__
     assert (vae.facts["train_pictures"], vae.facts["validation_pictures"]) == (32, 4)
-    assert {"commit", "started", "seconds", "crop"} <= vae.facts.keys()
+    assert {"commit", "started", "seconds", "epoch_seconds", "crop"} <= vae.facts.keys()
 
 
 def test_training_makes_losses_smaller_and_reconstructions_better(vae: Run) -> None:

@@ -32,12 +32,21 @@ class Record(Callback):
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.facts = {"started": started, **earlier, **facts}
         self.earlier_seconds = float(earlier.get("seconds", 0.0))
-        self.begun = time.monotonic()
+        self.begun = self.epoch_begun = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock."""
+        self.epoch_begun = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch and the time so far."""
+        """Write the epoch, the time that it took with its validation, and the time so far."""
         if trainer.is_global_zero:
-            self.write(epochs=trainer.current_epoch + 1, steps=trainer.global_step, finished=False)
+            self.write(
+                epochs=trainer.current_epoch + 1,
+                steps=trainer.global_step,
+                epoch_seconds=round(time.monotonic() - self.epoch_begun, 1),
+                finished=False,
+            )
 
     def write(self, **changes: Any) -> None:
         """Change some facts and write all."""
