@@ -28,7 +28,7 @@ check:  ## Style, types, contracts and tests, without the set-up
 
 install: $(VENV)/dev.stamp  ## Editable install with every extra (PyTorch too)
 
-peers: $(VENV)-triton/peer.stamp $(VENV)-mlserver/peer.stamp  ## What we are raced against: NVIDIA Triton, MLServer
+peers: $(VENV)-triton/peer.stamp $(VENV)-mlserver/peer.stamp $(VENV)-pythae/peer.stamp  ## What we are raced against: NVIDIA Triton, MLServer, pythae
 
 triton: install
 	@$(MAKE) --no-print-directory $(VENV)-triton/peer.stamp || echo 'no Triton here: its tests are skipped' >&2
@@ -75,6 +75,7 @@ $(VENV)/%.stamp: pyproject.toml | $(BIN)/uv
 # Peers want other versions of our dependencies: each has an environment of its own.
 $(VENV)-triton/peer.stamp: PEER := nvidia-pytriton==0.7.0 onnxruntime 'numpy<2'
 $(VENV)-mlserver/peer.stamp: PEER := mlserver==1.7.1 onnxruntime
+$(VENV)-pythae/peer.stamp: PEER := pythae==0.1.2 torchvision
 $(VENV)-%/peer.stamp: | $(BIN)/uv
 	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-$*
 	uv pip install --quiet --python $(VENV)-$*/bin/python $(PEER)
