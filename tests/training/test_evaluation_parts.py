@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from facegen.training.data.labels import Labels
+from facegen.training.directions import Directions
 from facegen.training.evaluation.curves import curves, read_table
 from facegen.training.evaluation.draws import draw
 from facegen.training.evaluation.explanations import explain
@@ -48,6 +50,19 @@ def test_samples_repeat_and_temperature_moves_them(tiny_runs: Mapping[str, Path]
     assert not np.array_equal(subject.sample("mixture", 4, temperature=0.5), samples)
     still = subject.sample("normal", 4, temperature=0.0)
     assert np.array_equal(still, still[:1].repeat(4, axis=0))
+
+
+def test_directions_that_were_measured_not_to_work_are_not_shown(
+    tiny_runs: Mapping[str, Path],
+) -> None:
+    run = load_run(tiny_runs["vae"])
+    names = ("Smiling", "Bald", "component-1")
+    moves = Directions(names, np.zeros((3, run.config.model.latent_size), np.float32))
+    effects = {"directions": {"Smiling": {"kept": True}, "Bald": {"kept": False}}}
+
+    subject = RunSubject(replace(run, directions=moves, effects=effects), count=1)
+
+    assert list(subject.directions) == ["Smiling", "component-1"]
 
 
 def test_timings_are_those_of_an_image(tiny_runs: Mapping[str, Path]) -> None:

@@ -30,7 +30,7 @@ _ROW = 9
 _AXES = 8
 _WALKS = 5
 _REACH = 2.5  # standard deviations to either side
-_STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+_STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def reconstructions(measured: Measured) -> str:

@@ -101,7 +101,7 @@ _AXES_NOTE = (
     "The mean face, moved along the principal axes of the latents by up to two and a half standard "
     "deviations to either side."
 )
-_DIRECTIONS_NOTE = "Validation faces moved by −2, −1, 0, 1 and 2 times what a label changes."
+_DIRECTIONS_NOTE = "Validation faces moved by strengths of −1, −½, 0, ½ and 1."
 _BETWEEN_NOTE = (
     "Two validation faces at the ends; between them the decoded path of their latents, spherical."
 )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from facegen.training.directions import kept_directions
 from facegen.training.evaluation.draws import draw
 from facegen.training.evaluation.subject import Encoded, Latents, Pixels, SubjectFacts
 from facegen.training.latents import decode_latents
@@ -31,7 +32,7 @@ class RunSubject:
         model = run.config.model
         self._model = run.model
         self._priors: Mapping[str, MixturePrior] = run.priors
-        self._directions = run.directions
+        self._directions = run.directions and kept_directions(run.directions, run.effects)
         self._noise, self._uniform, _ = draw(max(count, _SHOWN), model.latent_size, 0)
         self._facts = SubjectFacts(
             title=run.paths.folder.resolve().name,
