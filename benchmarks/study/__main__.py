@@ -4,8 +4,8 @@
     python -m benchmarks.study table [--out runs/study]
 
 A row is trained on CelebA for so many minutes (what it trained before is kept), reconstructs and
-samples 1,000 faces, and is measured against 1,000 validation pictures; the table shows the rows so
-far. pythae's rows run in an environment of their own: `make peers`.
+samples 1,000 faces, and is measured against 1,000 validation pictures; `table` prints the rows so
+far and draws sheet.jpg beside them. pythae's rows run in an environment of their own: `make peers`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.study.plain_vae import train_plain_vae
-from benchmarks.study.results import Pictures, Pixels, Result, measure, table, write_result
+from benchmarks.study.results import Pictures, Pixels, Result, measure, sheet, table, write_result
 from benchmarks.study.rows import PEERS, ROWS
 from benchmarks.study.training import train_row
 from facegen.training.data import load_faces
@@ -110,6 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.row == "table":
         sys.stdout.write(table(options.out))
+        sheet(options.out).save(options.out / "sheet.jpg", quality=90)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     faces = load_faces("celeba", options.data, size_px=64, channels=3)

@@ -1,4 +1,4 @@
-"""What is measured of a row, and the table of all rows."""
+"""What is measured of a row, and the table and the picture of all rows."""
 
 import json
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from facegen.training.callbacks.pictures import picture_grid
 from facegen.training.distances import frechet_distance, kernel_distance
 from facegen.training.evaluation.fidelity import psnr_db, sharpness, ssim
 from facegen.training.features import FeatureNetwork
 
-__all__ = ["Pictures", "Result", "measure", "table", "write_result"]
+__all__ = ["Pictures", "Result", "measure", "sheet", "table", "write_result"]
 
 Pixels = NDArray[np.uint8]
 
@@ -29,7 +29,10 @@ _COLUMNS = (
     ("kernel, mixture", "kernel_mixture", ".1f"),
     ("N(0, I)", "frechet_normal", ".1f"),
     ("minutes", "minutes", ".1f"),
+    ("epochs", "epochs", ".0f"),
 )
+_FONT_PX = 13
+_LINE_PX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +102,35 @@ def write_result(result: Result, made: Pictures, folder: Path) -> None:
 
 def table(folder: Path) -> str:
     """The rows that were measured so far, best samples first, as Markdown."""
-    rows: list[dict[str, Any]] = [
-        json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))
-    ]
-    rows.sort(key=lambda row: row["metrics"].get("frechet_mixture", np.inf))
     lines = [
         "| | " + " | ".join(title for title, _, _ in _COLUMNS) + " |",
         "| --- |" + " --- |" * len(_COLUMNS),
     ]
-    for row in rows:
-        values = {**row["metrics"], "minutes": row["minutes"]}
+    for row in _rows(folder):
+        values = {**row["metrics"], "minutes": row["minutes"], "epochs": row["epochs"]}
         cells = [format(values[key], form) if key in values else "–" for _, key, form in _COLUMNS]
         lines.append(f"| {row['title']} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def sheet(folder: Path) -> Image.Image:
+    """The same rows' samples below each other, with their titles and distances."""
+    rows = _rows(folder)
+    strips = [Image.open(folder / f"{row['name']}.png") for row in rows]
+    width, height = strips[0].size
+    font = ImageFont.load_default(_FONT_PX)
+    page = Image.new("RGB", (width, len(rows) * (height + _LINE_PX)), "white")
+    draw = ImageDraw.Draw(page)
+    for index, (row, strip) in enumerate(zip(rows, strips, strict=True)):
+        top = index * (height + _LINE_PX)
+        distance = row["metrics"]["frechet_mixture"]
+        draw.text((2, top + 3), f"{row['title']}: {distance:.1f}", fill="black", font=font)
+        page.paste(strip, (0, top + _LINE_PX))
+    return page
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))
+    ]
+    return sorted(rows, key=lambda row: float(row["metrics"]["frechet_mixture"]))

@@ -70,6 +70,9 @@ ROWS: Mapping[str, Row] = {
     "sigma-vae-no-ema": Row(
         "sigma-VAE without averaged weights", (Stage("celeba-vae", (_NO_SSIM, "ema_decay=0")),)
     ),
+    "sigma-vae-bf16": Row(
+        "sigma-VAE in bf16", (Stage("celeba-vae", (_NO_SSIM, "precision=bf16"), cost="bf16"),)
+    ),
     "sigma-vae-ssim": Row("sigma-VAE + SSIM", (Stage("celeba-vae", cost="ssim"),)),
     "sigma-vae-features": Row(
         "sigma-VAE + features",
