@@ -138,3 +138,22 @@ def test_card_tells_the_metrics_and_the_command(
     assert str(tmp_path) not in card
     assert said["facegen.metrics"] == '{"psnr_db": 21.5}'
     assert said["facegen.protocol"] == "Six drawn faces."
+
+
+def test_page_of_the_evaluation_comes_along_and_goes(
+    tiny_runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    run, models = copy_run(tiny_runs["autoencoder"], tmp_path / "run"), tmp_path / "models"
+    (run / "metrics.json").write_text('{"frechet_mixture": 30.5, "protocol": "9 pictures."}')
+    (run / "evaluation-public.html").write_text("<p>nobody")
+
+    export_run(run, models, family="paged", options=QUICK)
+
+    assert (models / "paged.html").read_text() == "<p>nobody"
+    assert "[paged.html](paged.html)" in (models / "paged.md").read_text()
+
+    (run / "evaluation-public.html").unlink()
+    export_run(run, models, family="paged", options=QUICK)
+
+    assert not (models / "paged.html").exists()
+    assert "paged.html" not in (models / "paged.md").read_text()

@@ -16,6 +16,8 @@ from facegen.training import load_run
 from facegen.training.errors import ConfigurationError, DatasetError
 from facegen.training.evaluation import EvaluationOptions, evaluate_run
 from facegen.training.evaluation.explanations import GROUPS, explain
+from facegen.training.latents import decode_latents, encode_pictures
+from facegen.training.pages import picture
 
 OPTIONS = EvaluationOptions(
     count=6, second_count=4, embedded_count=3, label_minimum=2, timing_seconds=0.0
@@ -74,6 +76,22 @@ def test_evaluation_measures_every_set_with_every_network(measured: dict[str, An
     assert measured["left_out"] == {"inception_fid_…": "not asked for: --inception"}
 
 
+def test_public_page_shows_nobody_of_the_data_set(folder: Path, page: str) -> None:
+    public = (folder / "evaluation-public.html").read_text("utf-8")
+    run = load_run(folder)
+    real = run.validation_images(6)
+    rebuilt = decode_latents(run.model, encode_pictures(run.model, real))
+
+    for images in (real, rebuilt):
+        urls = [picture(image, "").split('"')[3] for image in images]
+        assert all(url in page for url in urls)
+        assert not any(url in public for url in urls)
+    assert all(
+        f"<h2>{title}</h2>" in public for title in ("Samples", "Between two faces", "Protocol")
+    )
+    assert "do not publish it" not in public
+
+
 def test_protocol_names_everything_that_decides_the_numbers(measured: dict[str, Any]) -> None:
     fields = measured["protocol_fields"]
 
@@ -105,8 +123,6 @@ def test_every_number_has_a_meaning_and_a_place(measured: dict[str, Any]) -> Non
 
 
 def test_psnr_is_that_of_the_models_reconstructions(folder: Path, measured: dict[str, Any]) -> None:
-    from facegen.training.latents import decode_latents, encode_pictures
-
     run = load_run(folder)
     real = run.validation_images(6)
     rebuilt = decode_latents(run.model, encode_pictures(run.model, real))

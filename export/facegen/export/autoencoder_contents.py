@@ -52,6 +52,7 @@ def autoencoder_contents(
         ),
         picture=lambda sessions: _sample_picture(sessions, family, facts.latent_size),
         card=lambda version, graphs: family_card(run, facts, version=version, graphs=graphs),
+        report=run.paths.public_page.read_bytes() if run.paths.public_page.is_file() else None,
     )
 
 

@@ -45,6 +45,7 @@ def family_card(
             facts.metrics,
             protocol=facts.protocol,
             command=f"facegen evaluate {run.paths.folder.name}",
+            report=f"{facts.family}.html" if run.paths.public_page.is_file() else "",
         ),
         *latent_sections(run, facts.family),
         graphs_section(graphs),

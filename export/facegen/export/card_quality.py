@@ -28,20 +28,24 @@ _PICTURES = {
 }
 
 
-def quality_section(metrics: Mapping[str, float], *, protocol: str, command: str) -> str:
+def quality_section(
+    metrics: Mapping[str, float], *, protocol: str, command: str, report: str = ""
+) -> str:
     """Write the section.
 
     Args:
         metrics: Numbers by their names in metrics.json; empty where nothing was measured.
         protocol: How they were measured.
         command: What measures them, for a run that was not.
+        report: The name of a page beside the card; empty: there is none.
     """
     if not metrics:
         return not_evaluated(command)
+    page = f"[{report}]({report}) shows all of it, with pictures.\n\n" if report else ""
     return f"""\
 ## Quality
 
-{_pictures_table(metrics)}
+{page}{_pictures_table(metrics)}
 
 {_rest_table(metrics)}
 

@@ -30,12 +30,15 @@ class FamilyContents:
         picture: Draws the card's picture, a PNG, with the open graphs; none of it is a picture of
             the data set.
         card: Writes the card, given the version and the measured graphs.
+        report: An HTML page of its evaluation that shows nobody of the data set; None: there is
+            none.
     """
 
     facts: FamilyFacts
     plans: tuple[GraphPlan, ...]
     picture: Callable[[Sessions], bytes]
     card: Callable[[int, Sequence[GraphReport]], str]
+    report: bytes | None = None
 
 
 def family_facts(

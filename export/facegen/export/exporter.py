@@ -81,6 +81,7 @@ def export_run(
         files={
             f"{family}.png": contents.picture(sessions),
             f"{family}.md": contents.card(version, reports).encode(),
+            f"{family}.html": contents.report,
         },
     )
     return ExportReport(family=family, version=version, graphs=reports, written=written)

@@ -52,7 +52,7 @@ def publish(
     *,
     version: int,
     batching: BatchingOptions,
-    files: Mapping[str, bytes],
+    files: Mapping[str, bytes | None],
     backend: TritonBackend = "onnxruntime",
 ) -> tuple[Path, ...]:
     """Write a version of a family.
@@ -68,7 +68,7 @@ def publish(
         facts: What the family says of itself; the newest version's stand in config.pbtxt.
         version: The version to write; the same version is replaced.
         batching: How a server may batch.
-        files: Contents by file name, put beside the models' folders.
+        files: Contents by file name, put beside the models' folders; None takes such a file away.
         backend: The backend of Triton that shall run them.
 
     Returns:
@@ -98,14 +98,17 @@ def publish(
                 batching=batching,
                 backend=backend,
             )
-        for file, content in files.items():
+        contents = {file: content for file, content in files.items() if content is not None}
+        for file, content in contents.items():
             _write(staging / file, content)
         for name in names:
             put_in_place(staging / name, repository / name)
             written.append(repository / name / str(version) / "model.onnx")
         for left in _left_over(repository, facts.family, names=names, version=version):
             _withdraw(left, staging, version=version)
-        for file in files:
+        for file in files.keys() - contents.keys():
+            (repository / file).unlink(missing_ok=True)
+        for file in contents:
             (staging / file).replace(repository / file)
             written.append(repository / file)
         _sync_folder(repository)

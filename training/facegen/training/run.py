@@ -114,6 +114,11 @@ class RunPaths:
         return self.folder / "metrics.json"
 
     @property
+    def public_page(self) -> Path:
+        """What `facegen evaluate` tells without showing people of the data set."""
+        return self.folder / "evaluation-public.html"
+
+    @property
     def facts(self) -> Path:
         """Commit, seed, time, versions, device."""
         return self.folder / "run.json"

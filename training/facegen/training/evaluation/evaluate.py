@@ -108,7 +108,8 @@ def evaluate_subject(
         faces: Its data set at its size.
         folder: Where metrics.json goes; curves of a training there are drawn.
         options: Counts, and what costs more.
-        report: Where the page goes; evaluation.html in that folder by default.
+        report: Where the page goes; evaluation.html in that folder by default. Beside it goes the
+            same without people of the data set, evaluation-public.html.
 
     Returns:
         What metrics.json holds: numbers by name, `protocol` as a sentence, `protocol_fields`, and
@@ -129,9 +130,13 @@ def evaluate_subject(
     }
     paths = RunPaths(folder)
     write_whole(paths.metrics, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    html = report_page(subject, measured, results, options=options, curves=curves(paths))
     page = report or folder / "evaluation.html"
-    write_whole(page, html)
+    course = curves(paths)
+    for path, public in ((page, False), (page.with_stem(f"{page.stem}-public"), True)):
+        html = report_page(
+            subject, measured, results, options=options, curves=course, public=public
+        )
+        write_whole(path, html)
     _log.info("evaluated seconds=%.0f page=%s", time.perf_counter() - begun, page)
     return results
 

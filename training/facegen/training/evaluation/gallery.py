@@ -1,5 +1,6 @@
 """The pictures of a report, as HTML: reconstructions, samples, walks through the latent space."""
 
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -11,8 +12,10 @@ from facegen.training.evaluation.subject import Latents, Pixels, Subject
 from facegen.training.pages import picture, strip
 
 __all__ = [
+    "Starts",
     "axes",
     "directions",
+    "drawn_starts",
     "extremes",
     "interpolations",
     "nearest",
@@ -20,6 +23,7 @@ __all__ = [
     "samples",
     "spherical",
     "temperatures",
+    "validation_starts",
 ]
 
 _PAIRS = 24
@@ -31,6 +35,30 @@ _AXES = 8
 _WALKS = 5
 _REACH = 2.5  # standard deviations to either side
 _STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Faces that walks through the latent space start from.
+
+    Attributes:
+        images: (N, H, W, C) uint8.
+        latents: (N, Z).
+    """
+
+    images: Pixels
+    latents: Latents
+
+
+def validation_starts(measured: Measured) -> Starts:
+    """The validation faces."""
+    return Starts(measured.sets.real, measured.encoded.mean)
+
+
+def drawn_starts(subject: Subject, measured: Measured) -> Starts:
+    """Samples from the main prior: nobody's faces."""
+    images = subject.sample(measured.sets.main, _SAMPLES)
+    return Starts(images, subject.encode(images).mean)
 
 
 def reconstructions(measured: Measured) -> str:
@@ -86,25 +114,25 @@ def axes(subject: Subject, measured: Measured) -> str:
     return _labelled([(title, subject.decode(latents)) for title, latents in rows])
 
 
-def directions(subject: Subject, measured: Measured) -> str:
-    """A validation face moved along the directions of labels."""
+def directions(subject: Subject, starts: Starts) -> str:
+    """Faces moved along the directions of labels, a face a label."""
     names = [it for it in subject.directions if not it.startswith("component-")]
     rows = []
     for index, name in enumerate(names):
-        start = measured.encoded.mean[index % len(measured.encoded.mean)]
+        start = starts.latents[index % len(starts.latents)]
         steps = np.array(_STRENGTHS)[:, None] * subject.directions[name]
         rows.append((name.replace("_", " "), subject.decode(_moved(start, steps))))
     return f"<div class=columns>{''.join(_labelled([it]) for it in rows)}</div>" if rows else ""
 
 
-def interpolations(subject: Subject, measured: Measured) -> str:
-    """Spherical paths between latents of pairs of validation faces, the faces at the ends."""
-    means, real = measured.encoded.mean, measured.sets.real
+def interpolations(subject: Subject, starts: Starts) -> str:
+    """Spherical paths between latents of pairs of faces, the faces at the ends."""
+    faces, latents = starts.images, starts.latents
     rows = []
-    for index in range(min(_WALKS, len(means) // 2)):
+    for index in range(min(_WALKS, len(latents) // 2)):
         start, end = 2 * index, 2 * index + 1
-        images = subject.decode(spherical(means[start], means[end], count=_ROW))
-        rows.append(np.concatenate([real[start : start + 1], images, real[end : end + 1]]))
+        images = subject.decode(spherical(latents[start], latents[end], count=_ROW))
+        rows.append(np.concatenate([faces[start : start + 1], images, faces[end : end + 1]]))
     strips = "".join(strip(it, "from one face to another") for it in rows)
     return f"<div class=rows>{strips}</div>" if strips else ""
 

@@ -30,6 +30,7 @@ def report_page(
     *,
     options: EvaluationOptions,
     curves: str = "",
+    public: bool = False,
 ) -> str:
     """Make the page.
 
@@ -39,13 +40,18 @@ def report_page(
         results: The same as it is written to metrics.json.
         options: What was asked for.
         curves: Finished HTML of the training's course; empty: none.
+        public: Show nobody of the data set: what needs people is left out, or done with samples.
 
     Returns:
         HTML with its style and pictures inside.
     """
-    facts, found = subject.facts, nearest_faces(subject, measured)
+    starts = (
+        gallery.drawn_starts(subject, measured) if public else gallery.validation_starts(measured)
+    )
+    kind = "Drawn" if public else "Validation"
+    pairs = Section("Reconstructions", gallery.reconstructions(measured), _PAIRS_NOTE)
     sections = [
-        Section("Reconstructions", gallery.reconstructions(measured), _PAIRS_NOTE),
+        *([] if public else [pairs]),
         Section("Samples", gallery.samples(subject, measured), _SAMPLES_NOTE),
         Section("How far from real faces?", _distances(measured), _DISTANCES_NOTE),
         Section("Realism and variety", _neighbourhoods(measured), _NEIGHBOURS_NOTE),
@@ -56,10 +62,23 @@ def report_page(
             _TEMPERATURE_NOTE,
         ),
         Section("Labels", _labels(subject, measured), _LABELS_NOTE),
-        Section("From best to worst", _spread(measured), _SPREAD_NOTE),
+        *([] if public else _people(subject, measured)),
         Section("What the latent space holds", gallery.axes(subject, measured), _AXES_NOTE),
-        Section("Directions", gallery.directions(subject, measured), _DIRECTIONS_NOTE),
-        Section("Between two faces", gallery.interpolations(subject, measured), _BETWEEN_NOTE),
+        Section("Directions", gallery.directions(subject, starts), f"{kind} {_DIRECTIONS_NOTE}"),
+        Section(
+            "Between two faces", gallery.interpolations(subject, starts), f"{kind} {_BETWEEN_NOTE}"
+        ),
+        Section("Training", curves, _CURVES_NOTE),
+        Section("All numbers", _numbers(measured)),
+        Section("Protocol", _protocol(results)),
+    ]
+    return page(_title(subject.facts), _lead(subject.facts, measured, public=public), sections)
+
+
+def _people(subject: Subject, measured: Measured) -> list[Section]:
+    found = nearest_faces(subject, measured)
+    return [
+        Section("From best to worst", _spread(measured), _SPREAD_NOTE),
         Section(
             "Does it remember?",
             gallery.nearest(found),
@@ -67,11 +86,7 @@ def report_page(
             "their distances in the network's features. An unseen real face is usually "
             f"{found.usual:.1f} from its nearest: a model that copied would be far nearer.",
         ),
-        Section("Training", curves, _CURVES_NOTE),
-        Section("All numbers", _numbers(measured)),
-        Section("Protocol", _protocol(results)),
     ]
-    return page(_title(facts), _lead(facts, measured), sections)
 
 
 _PAIRS_NOTE = (
@@ -101,10 +116,8 @@ _AXES_NOTE = (
     "The mean face, moved along the principal axes of the latents by up to two and a half standard "
     "deviations to either side."
 )
-_DIRECTIONS_NOTE = "Validation faces moved by strengths of −1, −½, 0, ½ and 1."
-_BETWEEN_NOTE = (
-    "Two validation faces at the ends; between them the decoded path of their latents, spherical."
-)
+_DIRECTIONS_NOTE = "faces moved by strengths of −1, −½, 0, ½ and 1."
+_BETWEEN_NOTE = "faces at the ends; between them the decoded path of their latents, spherical."
 _CURVES_NOTE = (
     "One point an epoch; terms are sums over an image. At a dotted line one run went on from "
     "another, and its loss may weigh other terms."
@@ -115,7 +128,7 @@ def _title(facts: SubjectFacts) -> str:
     return f"{facts.title}: how good are its faces?"
 
 
-def _lead(facts: SubjectFacts, measured: Measured) -> str:
+def _lead(facts: SubjectFacts, measured: Measured, *, public: bool) -> str:
     where = f" on a server at {facts.details['address']}" if "address" in facts.details else ""
     words = (
         f"A {_KINDS.get(facts.kind, facts.kind)} of {facts.latent_size} values for faces of "
@@ -126,6 +139,8 @@ def _lead(facts: SubjectFacts, measured: Measured) -> str:
         f"This page shows faces of the data set {facts.reader}: mind its terms before you pass it "
         "on, and do not publish it."
     )
+    if public:
+        caution = "All faces on this page are made: nobody of the data set is shown."
     return (
         f"<p class=lead>{escape(words)}</p><div class=tiles>{''.join(_tiles(measured))}</div>"
         f"<p class=caution>{escape(caution)}</p>"
