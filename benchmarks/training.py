@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).parent.parent
 PYTHAE = REPOSITORY / ".venv-pythae" / "bin" / "python"
 NAMES = (
     "facegen",
-    "facegen-bf16",
+    "facegen-32",
     "pytorch-vae",
     "pytorch-vae-decoded",
     "pythae",

@@ -49,7 +49,6 @@ def facegen_loop(data: Path, out: Path, *changes: str, keep_memory: bool = True)
         "data.shift_px=0",
         f"batch_size={BATCH_SIZE}",
         f"epochs={EPOCHS}",
-        "precision='32'",
         *changes,
     ]
     config = load_config("celeba-vae", settings)
@@ -219,7 +218,7 @@ def _decoded(data: Path) -> NDArray[np.uint8]:
 
 CONTESTANTS: Mapping[str, Callable[[Path, Path], None]] = {
     "facegen": facegen_loop,
-    "facegen-bf16": lambda data, out: facegen_loop(data, out, "precision=bf16"),
+    "facegen-32": lambda data, out: facegen_loop(data, out, "precision='32'"),
     "facegen-channels-first": lambda data, out: facegen_loop(data, out, "channels_last=false"),
     "facegen-freeing": lambda data, out: facegen_loop(data, out, keep_memory=False),
     "pytorch-vae": pytorch_vae_loop,

@@ -19,7 +19,7 @@ def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: in
 
     An epoch of each stage is timed first, in a run of its own beside the rows, unless another row's
     stage of the same cost was. The learning rate's schedule has to know its end; the probe's minute
-    is not counted.
+    is not counted. Precision is the peers' unless a row says otherwise.
 
     Args:
         row: The row.
@@ -37,7 +37,7 @@ def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: in
         run = _train_stage(
             stage,
             folder / f"stage-{index}",
-            settings=(f"data.root='{data}'", *start, *stage.settings),
+            settings=(f"data.root='{data}'", "precision='32'", *start, *stage.settings),
             seconds=60 * minutes * stage.share,
             threads=threads,
         )

@@ -29,6 +29,7 @@ SETTINGS = (
     "prior.components=2",
     "optimizer.warmup_steps=2",
     "data.shift_px=1",
+    "precision='32'",
 )
 
 

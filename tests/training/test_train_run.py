@@ -25,6 +25,7 @@ def tiny(celeba: Path, preset: str, *changes: str) -> TrainConfig:
             "prior.components=2",
             "prior.labels=[]",
             "optimizer.warmup_steps=2",
+            "precision='32'",
             *changes,
         ],
     )
@@ -73,6 +74,7 @@ def test_facts_name_seed_commit_time_versions_and_data(vae: Run) -> None:
     assert vae.facts["steps"] == 20 * 32 // 8
     assert vae.facts["device"] == "cpu"
     assert vae.facts["threads"] == 1
+    assert vae.facts["precision"] == "32-true"
     assert vae.facts["torch"] == torch.__version__
     assert (vae.facts["train_pictures"], vae.facts["validation_pictures"]) == (32, 4)
     assert {"commit", "started", "seconds", "epoch_seconds", "crop"} <= vae.facts.keys()
@@ -124,6 +126,20 @@ def test_autoencoder_trains_without_a_kl(celeba: Path, tmp_path: Path) -> None:
     assert run.model.encoder.logvar is None
     assert {row["train/kl"] for row in rows(run)} == {"0.0"}
     assert run.prior.means.shape == (2, 4)
+
+
+def test_bfloat16_is_for_the_steps_and_weights_keep_32_bits(celeba: Path, tmp_path: Path) -> None:
+    config = tiny(celeba, "celeba-vae", "precision=bf16", "epochs=1")
+    plain = tiny(celeba, "celeba-vae", "epochs=1")
+
+    run = train_run(config, tmp_path / "bf16", device="cpu", threads=1)
+
+    other = train_run(plain, tmp_path / "plain", device="cpu", threads=1)
+    assert run.facts["precision"] == "bf16-mixed"
+    assert {value.dtype for value in run.model.parameters()} == {torch.float32}
+    losses = [float(rows(it)[-1]["train/loss"]) for it in (run, other)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
 def test_grey_folder_trains_with_fixed_weight_and_one_cycle(celeba: Path, tmp_path: Path) -> None:

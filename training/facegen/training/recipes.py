@@ -157,7 +157,7 @@ class Recipe(_Frozen):
     batch_size: int = Field(default=64, ge=2)
     """Pictures a step; the last incomplete batch of an epoch is left out."""
     precision: Literal["auto", "32", "bf16"] = "auto"
-    """auto: bfloat16 on CUDA that has it, 32 bits elsewhere."""
+    """auto: bfloat16 where the device multiplies it (CUDA, AVX512-BF16), 32 bits elsewhere."""
     channels_last: bool = True
     """Keep tensors in NHWC memory order."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)

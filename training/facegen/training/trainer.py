@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -174,6 +174,7 @@ def _train_share(job: _Job) -> None:
     plan = plan_training(config, paths)
     with _threads(job.threads), _quiet_lightning():
         facts = run_facts(seed=config.seed, accelerator=job.accelerator)
+        facts["precision"] = _precision(config, job.accelerator)
         facts |= {"processes": job.team.count, **plan.facts}
         record = Record(paths.facts, facts, resumed=job.checkpoint is not None)
         history = History(paths.table)
@@ -305,12 +306,16 @@ def _sharing(job: _Job) -> dict[str, Any]:
     return {"strategy": strategy, "plugins": [SharedNorms()]}
 
 
-def _precision(config: AnyRecipe, accelerator: str) -> Any:
+def _precision(config: AnyRecipe, accelerator: str) -> Literal["32-true", "bf16-mixed"]:
     wanted = config.precision
-    if wanted == "auto":
-        half = accelerator == "cuda" and torch.cuda.is_bf16_supported()
-        wanted = "bf16" if half else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+    bf16 = wanted == "bf16" or (wanted == "auto" and _multiplies_bf16(accelerator))
+    return "bf16-mixed" if bf16 else "32-true"
+
+
+def _multiplies_bf16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _finish(plan: Plan, paths: RunPaths) -> None:
