@@ -45,14 +45,14 @@ def noise() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def ours(name: str, options: argparse.Namespace, real: Pixels) -> Made:
     """Train and sample a row of ours."""
     row = ROWS[name]
-    run = train_row(
+    runs = train_row(
         row,
         options.out / name,
         data=options.data.resolve(),
         minutes=options.minutes,
         threads=options.threads,
     )
-    normal, uniform = noise()
+    run, (normal, uniform) = runs[-1], noise()
     made = Pictures(
         decode_latents(run.model, encode_pictures(run.model, real)),
         {
@@ -60,7 +60,7 @@ def ours(name: str, options: argparse.Namespace, real: Pixels) -> Made:
             "normal": decode_latents(run.model, normal),
         },
     )
-    epochs = float(run.facts["epochs"])
+    epochs = sum(float(stage.facts["epochs"]) for stage in runs)
     metrics = measure(real, made)
     return Result(name, row.title, run.seconds / 60, epochs, options.threads, metrics), made
 

@@ -14,7 +14,9 @@ __all__ = ["train_row"]
 _log = logging.getLogger(__name__)
 
 
-def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: int) -> Run:
+def train_row(
+    row: Row, folder: Path, *, data: Path, minutes: float, threads: int
+) -> tuple[Run, ...]:
     """Train a row's stages, as many whole passes each as its share of the minutes allows.
 
     An epoch of each stage is timed first, in a run of its own beside the rows, unless another row's
@@ -29,11 +31,11 @@ def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: in
         threads: CPU threads.
 
     Returns:
-        The last stage's run.
+        The stages' runs.
     """
-    run: Run | None = None
+    runs: list[Run] = []
     for index, stage in enumerate(row.stages):
-        start = () if run is None else (f"start_from='{run.paths.folder}'",)
+        start = (f"start_from='{runs[-1].paths.folder}'",) if runs else ()
         run = _train_stage(
             stage,
             folder / f"stage-{index}",
@@ -41,8 +43,8 @@ def train_row(row: Row, folder: Path, *, data: Path, minutes: float, threads: in
             seconds=60 * minutes * stage.share,
             threads=threads,
         )
-    assert run is not None, "a row has a stage"
-    return run
+        runs.append(run)
+    return tuple(runs)
 
 
 def _train_stage(
