@@ -238,12 +238,12 @@ def test_traversal_is_a_row_of_strengths_on_top_of_the_moves(faces: FaceServiceS
         assert levels == (100 + 10 * rows[:, 0]).tolist()
 
 
-def test_traversal_goes_from_minus_2_to_2_unless_told(faces: FaceServiceStub) -> None:
+def test_traversal_goes_from_minus_1_to_1_unless_told(faces: FaceServiceStub) -> None:
     traversal = pb.Traversal(direction="component-1", count=5)
 
     answer = faces.Edit(_edit([pb.FaceSource(latent=_latent())], traversal=traversal))
 
-    assert list(answer.strengths) == [-2, -1, 0, 1, 2]
+    assert list(answer.strengths) == [-1, -0.5, 0, 0.5, 1]
 
 
 @pytest.mark.parametrize("mime_type", ["", "image/gif", "image/webp"])

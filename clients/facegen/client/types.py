@@ -222,8 +222,8 @@ class Traversal:
     """
 
     direction: str
-    start: float = -2.0
-    end: float = 2.0
+    start: float = -1.0
+    end: float = 1.0
     count: int = 9
 
 

@@ -905,9 +905,9 @@ class Traversal(google.protobuf.message.Message):
     direction: builtins.str
     """Required. The direction, one of the family's `directions`."""
     start: builtins.float
-    """The strength of the first picture, -20 to 20. Default -2."""
+    """The strength of the first picture, -20 to 20. Default -1."""
     end: builtins.float
-    """The strength of the last one, -20 to 20. Default 2."""
+    """The strength of the last one, -20 to 20. Default 1."""
     count: builtins.int
     """Required. The number of pictures, both ends included: 2 to the server's limit."""
     def __init__(

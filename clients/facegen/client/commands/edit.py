@@ -71,7 +71,7 @@ def edit(
             max=_MOST,
             metavar="STRENGTH",
             help="Where the row begins.",
-            show_default="-2",
+            show_default="-1",
         ),
     ] = None,
     end: Annotated[
@@ -82,7 +82,7 @@ def edit(
             max=_MOST,
             metavar="STRENGTH",
             help="Where it ends.",
-            show_default="2",
+            show_default="1",
         ),
     ] = None,
     count: Annotated[

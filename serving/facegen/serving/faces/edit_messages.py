@@ -25,7 +25,7 @@ __all__ = ["address_of", "edit_family", "edit_order_from", "face_message", "sour
 
 _MOST_MOVES = 64
 _MOST_STRENGTH = 20.0
-_START, _END = -2.0, 2.0
+_START, _END = -1.0, 1.0
 _VIEWS: dict[int, EditView] = {
     pb.EDIT_VIEW_UNSPECIFIED: "photo",
     pb.EDIT_VIEW_PHOTO: "photo",
