@@ -51,11 +51,11 @@ def _refined(kind: str, *settings: str, first: Sequence[str], share: float) -> t
 ROWS: Mapping[str, Row] = {
     "ae": Row("AE, squared error", (Stage("celeba-ae", (_NO_SSIM,)),)),
     "vae-fixed": Row(
-        "VAE, ‖x − d(z)‖² + KL",
+        "VAE of fixed weight: squared error + KL",
         (Stage("celeba-vae", (_NO_SSIM, "loss.reconstruction=fixed")),),
     ),
     "vae-warmup": Row(
-        "VAE, ‖x − d(z)‖² + KL, warmed up",
+        "VAE of fixed weight, warmed up",
         (
             Stage(
                 "celeba-vae",
@@ -85,23 +85,23 @@ ROWS: Mapping[str, Row] = {
     ),
     "wae-mmd": Row("WAE-MMD", (Stage("celeba-ae", (_NO_SSIM, "loss.mmd_weight=1000.0")),)),
     "vae-all": Row(
-        "sigma-VAE, SSIM, features and critic for the last two fifths",
+        "sigma-VAE with all: SSIM, features, critic",
         _refined("vae", first=(), share=0.4),
     ),
     "vae-all-again": Row(
-        "sigma-VAE with all of these, another seed",
+        "sigma-VAE with all, seed 1",
         _refined("vae", "seed=1", first=("seed=1",), share=0.4),
     ),
     "ae-all": Row(
-        "AE, SSIM, features and critic for the last two fifths",
+        "AE with all, weaker features and critic",
         _refined("ae", first=(), share=0.4),
     ),
     "ae-all-strong": Row(
-        "AE, the same with the VAE's weights",
+        "AE with all: SSIM, features, critic",
         _refined("ae", *_STRONG, first=(), share=0.4),
     ),
     "ae-all-strong-again": Row(
-        "AE, the same with the VAE's weights, another seed",
+        "AE with all, seed 1",
         _refined("ae", *_STRONG, "seed=1", first=("seed=1",), share=0.4),
     ),
 }
