@@ -42,7 +42,7 @@ def test_links_of_the_readmes_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
 
 
-def test_bundled_models_stay_under_100_megabytes() -> None:
+def test_bundled_models_stay_under_60_megabytes() -> None:
     sizes = [file.stat().st_size for file in (ROOT / "models").rglob("*") if file.is_file()]
 
-    assert 0 < sum(sizes) < 100e6
+    assert 0 < sum(sizes) < 60e6

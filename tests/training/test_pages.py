@@ -12,6 +12,7 @@ from facegen.training.pages import (
     Section,
     bars,
     histogram,
+    lighter,
     line_chart,
     page,
     picture,
@@ -118,3 +119,19 @@ def test_terms_are_plain_text() -> None:
     html = terms([("a_b", "-1.5", "less < more")])
 
     assert html == ("<div class=terms><code>a_b</code><b>−1.5</b><span>less &lt; more</span></div>")
+
+
+def test_lighter_page_has_smaller_pictures_that_look_alike() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    image = np.stack([4 * rows, 4 * columns, 2 * (rows + columns)], -1).astype(np.uint8)
+    noisy = image ^ np.random.default_rng(0).integers(0, 8, image.shape, np.uint8)
+    html = f"<p>{picture(noisy, 'a face')}</p>"
+
+    found = lighter(html)
+
+    data = re.search(r'src="data:image/webp;base64,([^"]+)"', found)
+    assert data
+    assert len(found) < len(html) / 2
+    assert 'alt="a face"' in found
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("RGB"))
+    assert np.abs(back.astype(int) - noisy).mean() < 8

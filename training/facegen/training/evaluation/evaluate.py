@@ -15,7 +15,7 @@ from facegen.training.evaluation.protocol import protocol_fields, protocol_sente
 from facegen.training.evaluation.report import report_page
 from facegen.training.evaluation.run_subject import RunSubject
 from facegen.training.evaluation.subject import Subject
-from facegen.training.pages import write_whole
+from facegen.training.pages import lighter, write_whole
 from facegen.training.run import RunPaths, load_run
 
 __all__ = ["evaluate_run", "evaluate_served", "evaluate_subject"]
@@ -136,7 +136,7 @@ def evaluate_subject(
         html = report_page(
             subject, measured, results, options=options, curves=course, public=public
         )
-        write_whole(path, html)
+        write_whole(path, lighter(html) if public else html)
     _log.info("evaluated seconds=%.0f page=%s", time.perf_counter() - begun, page)
     return results
 

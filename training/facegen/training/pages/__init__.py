@@ -2,7 +2,17 @@
 
 from facegen.training.pages.charts import Bar, Line, bars, histogram, line_chart
 from facegen.training.pages.page import Section, page, write_whole
-from facegen.training.pages.parts import number, picture, shaded, share, strip, table, terms, tile
+from facegen.training.pages.parts import (
+    lighter,
+    number,
+    picture,
+    shaded,
+    share,
+    strip,
+    table,
+    terms,
+    tile,
+)
 
 __all__ = [
     "Bar",
@@ -10,6 +20,7 @@ __all__ = [
     "Section",
     "bars",
     "histogram",
+    "lighter",
     "line_chart",
     "number",
     "page",

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["number", "picture", "shaded", "share", "strip", "table", "terms", "tile"]
+__all__ = ["lighter", "number", "picture", "shaded", "share", "strip", "table", "terms", "tile"]
 
 Pixels = NDArray[np.uint8]
 
@@ -23,6 +24,17 @@ def picture(image: Pixels, text: str) -> str:
     )
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+
+
+def lighter(html: str) -> str:
+    """A page with its pictures as WebP of quality 90: a sixth of the size, for passing on."""
+
+    def compressed(found: re.Match[str]) -> str:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(found[1]))).save(buffer, "WEBP", quality=90)
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+    return re.sub("data:image/png;base64,([A-Za-z0-9+/=]+)", compressed, html)
 
 
 def strip(images: Pixels, text: str, *, gap_px: int = 1) -> str:
