@@ -5,11 +5,16 @@ from facegen.training.alterations import alter
 from facegen.training.critic import Critic, adversarial_losses
 from facegen.training.randomness import generator
 
-CHANNELS = (3, 5)
+FEATURE_CHANNELS = (3, 5)
+
+
+def tiny_critic() -> Critic:
+    return Critic(1, feature_channels=FEATURE_CHANNELS)
 
 
 def maps(*, count: int = 2) -> list[Tensor]:
-    return [torch.rand(count, channels, 8, 8) for channels in CHANNELS]
+    features = [torch.rand(count, channels, 8, 8) for channels in FEATURE_CHANNELS]
+    return [torch.rand(count, 1, 32, 32), *features]
 
 
 def gradients(module: nn.Module) -> list[bool]:
@@ -17,7 +22,7 @@ def gradients(module: nn.Module) -> list[bool]:
 
 
 def test_critics_loss_leaves_the_decoded_faces_alone() -> None:
-    critic, fake = Critic(CHANNELS), [m.requires_grad_() for m in maps(count=4)]
+    critic, fake = tiny_critic(), [m.requires_grad_() for m in maps(count=4)]
 
     torch.autograd.backward(adversarial_losses(critic, maps(), fake)[0])
 
@@ -26,7 +31,7 @@ def test_critics_loss_leaves_the_decoded_faces_alone() -> None:
 
 
 def test_decoded_faces_loss_leaves_the_critic_alone() -> None:
-    critic, fake = Critic(CHANNELS), [m.requires_grad_() for m in maps(count=4)]
+    critic, fake = tiny_critic(), [m.requires_grad_() for m in maps(count=4)]
 
     torch.autograd.backward(adversarial_losses(critic, maps(), fake)[1])
 
@@ -36,7 +41,7 @@ def test_decoded_faces_loss_leaves_the_critic_alone() -> None:
 
 def test_critic_learns_to_tell_texture_from_blur() -> None:
     torch.manual_seed(0)
-    critic = Critic(CHANNELS)
+    critic = tiny_critic()
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
     real, fake = maps(count=16), [torch.full_like(m, 0.5) for m in maps(count=16)]
     losses = []
@@ -51,6 +56,23 @@ def test_critic_learns_to_tell_texture_from_blur() -> None:
     assert losses[-1] < 0.7 * losses[0]
     for real_scores, fake_scores in zip(critic(real), critic(fake), strict=True):
         assert real_scores.mean() > fake_scores.mean()
+
+
+def test_critic_sees_a_weave_of_single_pixels() -> None:
+    torch.manual_seed(0)
+    critic = tiny_critic()
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
+    real = maps(count=16)
+    weave = 0.02 * (torch.arange(32) % 2 * 2 - 1)
+    woven = [real[0] + weave, *real[1:]]
+
+    for _ in range(60):
+        loss, _ = adversarial_losses(critic, real, woven)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+    assert critic(real)[0].mean() > critic(woven)[0].mean() + 0.05
 
 
 def test_equal_draws_alter_pictures_alike_and_let_gradients_through() -> None:
