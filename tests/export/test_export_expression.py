@@ -16,7 +16,7 @@ from facegen.export.conversion import convert_repository
 from facegen.export.onnx_export import refuse_random_operators
 from facegen.export.runtime import Rows, run_rows
 from facegen.training import ExpressionRun, load_aligner_run, load_expression_run
-from facegen.training.expression.alignment import TEMPLATE
+from facegen.training.data.alignment import TEMPLATE
 from facegen.training.expression.data import load_aligned_faces
 from facegen.training.expression.model import EXPRESSIONS
 

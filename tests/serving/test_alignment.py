@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from facegen.serving.imaging import align, central_square, grey, similarity, square_of_points
 from facegen.serving.imaging.alignment import square_at, to_square
-from facegen.training.expression import alignment as training
+from facegen.training.data import alignment as training
 
 _TEMPLATE = training.TEMPLATE
 _SETTINGS = settings(max_examples=50, deadline=None)

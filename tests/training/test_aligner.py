@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from facegen.training.data.alignment import TEMPLATE, square_to_picture
 from facegen.training.expression.aligner import (
     SQUARE_PX,
     Aligner,
@@ -27,7 +28,6 @@ from facegen.training.expression.aligner_training import (
     wide_square,
     wide_squares,
 )
-from facegen.training.expression.alignment import TEMPLATE, square_to_picture
 
 _SMALL = AlignerConfig(widths=(8, 12, 16, 24))
 _SHADES = (40, 200, 40, 200, 250)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from facegen.training.expression.alignment import TEMPLATE
+from facegen.training.data.alignment import TEMPLATE
 from facegen.training.expression.change import measure_change
 from facegen.training.expression.distortions import DISTORTIONS, blur
 from facegen.training.expression.identity import IdentityNetwork, Query, measure_identity

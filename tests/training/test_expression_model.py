@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facegen.training.expression.alignment import TEMPLATE, align, square_to_picture
+from facegen.training.data.alignment import TEMPLATE, align, square_to_picture
 from facegen.training.expression.model import (
     Edit,
     ExpressionConfig,

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from facegen.training.expression.alignment import TEMPLATE, square_to_picture
+from facegen.training.data.alignment import TEMPLATE, square_to_picture
 from facegen.training.expression.shapes import (
     MIRRORED,
     SHAPE_POINTS,

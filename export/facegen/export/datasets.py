@@ -1,7 +1,7 @@
 """What is known of the data sets that families are trained on: names, sources, terms, limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["DatasetTerms", "dataset_terms"]
 
@@ -66,6 +66,11 @@ _FOLDER = DatasetTerms(
 )
 
 
+_ALIGNED = "-aligned"
+_ALIGNED_FRAMING = "faces found by dlib, and turned, scaled and moved into one place by five points"
+
+
 def dataset_terms(reader: str) -> DatasetTerms:
     """The terms of a data set by its reader's name; those of a folder for any other."""
-    return _TERMS.get(reader, _FOLDER)
+    terms = _TERMS.get(reader.removesuffix(_ALIGNED), _FOLDER)
+    return replace(terms, framing=_ALIGNED_FRAMING) if reader.endswith(_ALIGNED) else terms

@@ -16,7 +16,7 @@ from facegen.export.picture import SampleSheet, draw_latents, draw_pictures, to_
 from facegen.export.plans import plan_priors
 from facegen.export.runtime import Array
 from facegen.training import ExpressionRun, load_aligner_run
-from facegen.training.expression.alignment import TEMPLATE
+from facegen.training.data.alignment import TEMPLATE
 from facegen.training.expression.data import load_aligned_faces
 
 __all__ = ["expression_contents"]

@@ -20,8 +20,8 @@ from facegen.export.graphs import AlignerGraph, ExpressionDecoderGraph, Expressi
 from facegen.export.half_storage import Storage
 from facegen.export.plans import LATENT_LIMIT, GraphPlan, module_exporter
 from facegen.export.runtime import Array, Rows, run_rows
+from facegen.training.data.alignment import TEMPLATE, align
 from facegen.training.expression.aligner import SQUARE_PX, Aligner, points_square
-from facegen.training.expression.alignment import TEMPLATE, align
 from facegen.training.expression.model import EXPRESSIONS, ExpressionModel
 
 __all__ = [

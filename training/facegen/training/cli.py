@@ -66,9 +66,8 @@ def train(
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console)]
     )
-    overrides = list(settings or ())
-    reader = ["data.reader=folder"] if images else []
-    overrides += [*reader, f"data.root='{(images or data).resolve()}'"]
+    overrides = ["data.reader=folder"] if images else []
+    overrides += [*(settings or ()), f"data.root='{(images or data).resolve()}'"]
     if epochs:
         overrides.append(f"epochs={epochs}")
     config = load_recipe(preset, overrides)

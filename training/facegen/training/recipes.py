@@ -37,8 +37,8 @@ class _Frozen(BaseModel):
 class DataConfig(_Frozen):
     """Which pictures, and how they reach the model."""
 
-    reader: Literal["celeba", "lfw", "fer", "folder"] = "celeba"
-    """The layout on disk."""
+    reader: Literal["celeba", "lfw", "fer", "folder", "fer-aligned", "folder-aligned"] = "celeba"
+    """The layout on disk; -aligned: faces are found and brought into one place by five points."""
     root: str = "data"
     """The folder that holds the data set, or the data set itself."""
     flip: bool = True

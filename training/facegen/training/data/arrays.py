@@ -1,18 +1,16 @@
 """A data set as arrays a model can train on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facegen.training.data.cache import decode_dataset
 from facegen.training.data.dataset import SPLITS, Dataset, Split
-from facegen.training.data.readers import read_dataset
 from facegen.training.errors import DatasetError
 
-__all__ = ["FaceArrays", "load_faces"]
+__all__ = ["FaceArrays", "by_split", "load_frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class FaceArrays:
         pixels: A split's pictures, (N, H, W, C) uint8, mapped from disk.
         indices: A split's rows as indices into the data set's pictures.
         corrupt: Names of the files that could not be decoded.
-        dropped_count: Exact copies and flat pictures left out.
+        dropped_count: Exact copies, flat pictures and faces that could not be aligned, left out.
     """
 
     dataset: Dataset
@@ -40,36 +38,52 @@ class FaceArrays:
         return np.array(values, dtype=np.float64)
 
 
-def load_faces(
-    reader: str, root: Path, *, size_px: int, channels: int, crop: float | None = None
-) -> FaceArrays:
-    """Read and decode a data set, from the cache where it can.
+def load_frames(dataset: Dataset, *, size_px: int, channels: int) -> FaceArrays:
+    """Decode a data set's pictures as they lie, from the cache where it can.
 
     Args:
-        reader: "celeba", "lfw", "fer" or "folder".
-        root: The data set's folder, or one that holds it.
-        size_px: Side of the square pictures.
+        dataset: The pictures.
+        size_px: Side of the square that each is reduced to.
         channels: 3 for RGB, 1 for grey.
-        crop: The side of the central square to keep, as a fraction of the shorter side; None takes
-            the data set's own.
 
     Returns:
         The pictures of every split.
 
     Raises:
-        DatasetError: Missing, broken, or nothing to train or to validate on.
+        DatasetError: Nothing to train or to validate on.
     """
-    dataset = read_dataset(reader, root)
-    if crop is not None:
-        dataset = replace(dataset, crop=crop)
     decoded = decode_dataset(dataset, size_px=size_px, channels=channels)
-    splits = [dataset.pictures[i].split for i in decoded.kept]
-    pixels: dict[Split, NDArray[np.uint8]] = {}
+    return FaceArrays(
+        dataset,
+        *by_split(dataset, decoded.pixels, decoded.kept),
+        decoded.corrupt,
+        decoded.dropped_count,
+    )
+
+
+def by_split(
+    dataset: Dataset, pixels: NDArray[np.uint8], kept: Sequence[int]
+) -> tuple[Mapping[Split, NDArray[np.uint8]], Mapping[Split, tuple[int, ...]]]:
+    """Part a data set's rows by split.
+
+    Args:
+        dataset: The data set.
+        pixels: Its rows, split after split in the order of SPLITS.
+        kept: For each row, the index of its picture in the data set.
+
+    Returns:
+        As in `FaceArrays`: the pixels and the indices of each split.
+
+    Raises:
+        DatasetError: Nothing to train or to validate on.
+    """
+    splits = [dataset.pictures[i].split for i in kept]
+    parts: dict[Split, NDArray[np.uint8]] = {}
     indices: dict[Split, tuple[int, ...]] = {}
     start = 0
     for split in SPLITS:
         end = start + splits.count(split)
-        pixels[split], indices[split] = decoded.pixels[start:end], decoded.kept[start:end]
+        parts[split], indices[split] = pixels[start:end], tuple(kept[start:end])
         start = end
     for split in ("train", "validation"):
         if not indices[split]:
@@ -79,4 +93,4 @@ def load_faces(
                 where=dataset.root,
                 remedy="Add pictures, or check the file that splits them.",
             )
-    return FaceArrays(dataset, pixels, indices, decoded.corrupt, decoded.dropped_count)
+    return parts, indices

@@ -45,6 +45,7 @@ class Dataset:
         pictures: All of them, in a fixed order.
         crop: The side of the central square to keep, as a fraction of the shorter side.
         distinct: Drop exact copies and flat pictures after decoding.
+        aligned: Turn, scale and move every face into one place, and drop those that are not found.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset:
     pictures: tuple[Picture, ...]
     crop: float = 1.0
     distinct: bool = False
+    aligned: bool = False
 
     def fingerprint(self) -> str:
         """Hash of every picture's name, split, size and modification time."""

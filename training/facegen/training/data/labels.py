@@ -79,7 +79,7 @@ def load_labels(faces: FaceArrays) -> Mapping[Split, Labels]:
         split: [pictures[i] for i in rows] for split, rows in faces.indices.items()
     }
     names = next((tuple(p.labels) for p in pictures if p.labels), ())
-    if faces.dataset.name == "fer" and names:
+    if faces.dataset.name.startswith("fer") and names:
         return {split: _expressions(rows) for split, rows in splits.items()}
     return {s: _attributes(faces.dataset.name, names, rows) for s, rows in splits.items()}
 

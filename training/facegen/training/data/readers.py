@@ -1,6 +1,7 @@
 """Which reader reads what, and where its data set lies below a data folder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from facegen.training.data.celeba import read_celeba
@@ -17,13 +18,14 @@ _READERS: dict[str, tuple[Callable[[Path], Dataset], tuple[str, ...]]] = {
     "fer": (read_fer, ("ferplus", "fer2013", "FER2013")),
     "folder": (read_folder, ()),
 }
+_ALIGNED = "-aligned"
 
 
 def read_dataset(reader: str, root: Path) -> Dataset:
     """List a data set's pictures.
 
     Args:
-        reader: "celeba", "lfw", "fer" or "folder".
+        reader: "celeba", "lfw", "fer" or "folder"; with "-aligned" its faces are aligned.
         root: The data set's folder, or one that holds it under its usual name.
 
     Returns:
@@ -32,8 +34,7 @@ def read_dataset(reader: str, root: Path) -> Dataset:
     Raises:
         DatasetError: Missing or broken; right once the files are in place.
     """
-    read, names = _READERS[reader]
-    for name in names:
-        if (root / name).is_dir():
-            return read(root / name)
-    return read(root)
+    read, names = _READERS[reader.removesuffix(_ALIGNED)]
+    places = (root / name for name in names if (root / name).is_dir())
+    dataset = read(next(places, root))
+    return replace(dataset, name=reader, aligned=True) if reader.endswith(_ALIGNED) else dataset

@@ -27,7 +27,8 @@ _CHIP_PX = 150
 
 _CHIP_BOXES = {"celeba": (0.137, 0.267, 0.733), "lfw": (0.03, 0.063, 0.937)}
 """Left, top and side of dlib's chip in a data set's square, of side 1: its template's eyes lie on
-those of the mean picture, moved inside by 0.016 and 0.03. Other data sets' squares are chips."""
+those of the mean picture, moved inside by 0.016 and 0.03. Other data sets' squares are chips, but
+for aligned ones, whose five points say where the chip lies."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,24 +61,29 @@ class FaceEmbedding:
         from facegen.training.expression.identity import IDENTITY_NETWORK, IdentityNetwork
 
         self._network = IdentityNetwork()
-        self._box = _CHIP_BOXES.get(reader, (0.0, 0.0, 1.0))
-        self.sha256 = self._network.sha256
-        left, top, side = self._box
-        self.description = (
-            f"{IDENTITY_NETWORK}; chip: the square of side {side:g} at ({left:g}, {top:g}) "
-            "of the picture's, bicubic, no detector"
+        self._box = (
+            None if reader.endswith("-aligned") else _CHIP_BOXES.get(reader, (0.0, 0.0, 1.0))
         )
+        self.sha256 = self._network.sha256
+        chip = "from the template's five points"
+        if self._box:
+            left, top, side = self._box
+            chip = f"the square of side {side:g} at ({left:g}, {top:g}) of the picture's"
+        self.description = f"{IDENTITY_NETWORK}; chip: {chip}, bicubic, no detector"
 
     def of_images(self, images: Pixels) -> Features:
         """Features of pictures, (N, 128)."""
-        return self._network.of_chips(np.stack([self._chip(image) for image in images]))
+        if self._box is None:
+            return self._network.of_images(images)
+        chips = [self._chip(image, self._box) for image in images]
+        return self._network.of_chips(np.stack(chips))
 
-    def _chip(self, image: Pixels) -> Pixels:
-        left, top, side = (it * image.shape[1] for it in self._box)
+    def _chip(self, image: Pixels, box: tuple[float, float, float]) -> Pixels:
+        left, top, side = (it * image.shape[1] for it in box)
         picture = Image.fromarray(image.squeeze()).convert("RGB")
-        box = (left, top, left + side, top + side)
+        edges = (left, top, left + side, top + side)
         size = (_CHIP_PX, _CHIP_PX)
-        return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box))
+        return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=edges))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facegen.training.expression.alignment import TEMPLATE, align, square_to_picture
+from facegen.training.data.alignment import TEMPLATE, align, square_to_picture
 
 __all__ = [
     "SQUARE_PX",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from facegen.training.data import FaceArrays, load_faces
 from facegen.training.data.cache import cached_array
 from facegen.training.data.dataset import Split
+from facegen.training.data.points import FOUND, SEARCHED_PX, load_points
 from facegen.training.expression.aligner_training import WIDE_PX, wide_squares
-from facegen.training.expression.points import FOUND, SEARCHED_PX, load_points
 
 __all__ = ["FaceSquares", "load_face_squares"]
 

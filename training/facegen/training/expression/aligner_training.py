@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from facegen.training.data.alignment import align
 from facegen.training.expression.aligner import (
     SQUARE_PX,
     Aligner,
@@ -19,7 +20,6 @@ from facegen.training.expression.aligner import (
     point_loss,
     points_square,
 )
-from facegen.training.expression.alignment import align
 
 __all__ = [
     "WIDE_PX",

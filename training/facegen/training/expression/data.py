@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegen.training.data import FaceArrays, load_faces
+from facegen.training.data.alignment import align, fits_template, square_to_picture
 from facegen.training.data.dataset import Picture, Split
 from facegen.training.data.fer import FER_PLUS_NAMES
+from facegen.training.data.points import FOUND, load_points
 from facegen.training.errors import ConfigurationError, DatasetError
-from facegen.training.expression.alignment import TEMPLATE, align, square_to_picture
-from facegen.training.expression.points import FOUND, load_points
 from facegen.training.expression.shapes import shape_in_square
 from facegen.training.recipes import ExpressionDataConfig
 
@@ -26,8 +26,6 @@ _SIDE_PX = 48
 _SOURCE_PX = {"fer": 48, "folder": 192}
 _FLATTEST = 8.0
 """Least standard deviation of a face's intensities, of 255."""
-_MOST_OUTSIDE = 0.25
-_LARGEST_RESIDUAL = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +140,7 @@ def _align_split(
         [align(p, m, size_px=_SIDE_PX) for p, m in zip(pixels, matrices, strict=True)]
     )
     fits = [
-        _outside(m, pixels.shape[1]) < _MOST_OUTSIDE and _residual(m, p) < _LARGEST_RESIDUAL
+        fits_template(m, p, side_px=pixels.shape[1])
         for m, p in zip(matrices, found["points"], strict=True)
     ]
     shapes = [shape_in_square(s, m) for s, m in zip(found["shape"], matrices, strict=True)]
@@ -180,21 +178,6 @@ def _votes(picture: Picture, expressions: Sequence[str]) -> list[float]:
         0.0 if n in expressions else picture.labels.get(f"votes.{n}", 0.0) for n in FER_PLUS_NAMES
     ]
     return [picture.labels.get(f"votes.{name}", 0.0) for name in expressions] + others
-
-
-def _outside(matrix: NDArray[np.float64], side_px: int) -> float:
-    """The share of the square that lies outside the picture."""
-    place = (np.arange(12) + 0.5) / 12
-    square = np.stack([*np.meshgrid(place, place), np.ones((12, 12))]).reshape(3, -1)
-    there = matrix @ square
-    return float(((there < 0) | (there > side_px)).any(0).mean())
-
-
-def _residual(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> float:
-    """Mean distance of the points from the template, in the square's sides."""
-    fitted = TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
-    distances = np.linalg.norm(fitted - points, axis=1)
-    return float(distances.mean() / np.hypot(*matrix[:, 0]))
 
 
 def _check_labels(aligned: AlignedFaces) -> None:

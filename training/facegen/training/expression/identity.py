@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
 
-from facegen.training.expression.alignment import align, square_to_picture
+from facegen.training.data.alignment import align, square_to_picture
 from facegen.training.expression.distortions import blur
 from facegen.training.expression.sources import Pixels
 

@@ -1,4 +1,4 @@
-"""Brings faces into one place: the square that the expression models see, found from five points.
+"""Brings faces into one place: the square that models of aligned faces see, from five points.
 
 Serving cuts photos by the same rule with code of its own; a test compares the two bit by bit.
 """
@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TEMPLATE", "align", "square_to_picture"]
+__all__ = ["TEMPLATE", "align", "fits_template", "square_to_picture"]
+
+_MOST_OUTSIDE = 0.25
+_LARGEST_RESIDUAL = 0.05
 
 TEMPLATE = np.array(
     [[0.7476, 0.363], [0.6057, 0.371], [0.2524, 0.363], [0.3943, 0.371], [0.5, 0.632]]
@@ -32,6 +35,20 @@ def square_to_picture(points: NDArray[np.floating]) -> NDArray[np.float64]:
     k = (centred.conj() * there).sum() / (centred.conj() * centred).sum().real
     o = there.mean() - k * template.mean()
     return np.array([[k.real, -k.imag, o.real], [k.imag, k.real, o.imag]])
+
+
+def fits_template(
+    matrix: NDArray[np.float64], points: NDArray[np.floating], *, side_px: int
+) -> bool:
+    """Whether a face lies inside its picture and its points lie as the template's do.
+
+    Args:
+        matrix: From `square_to_picture`.
+        points: What it was found from.
+        side_px: Of the picture, a square.
+    """
+    inside = _outside(matrix, side_px) < _MOST_OUTSIDE
+    return inside and _residual(matrix, points) < _LARGEST_RESIDUAL
 
 
 def align(
@@ -76,3 +93,18 @@ def align(
         borderMode=cv2.BORDER_REPLICATE,
     )
     return square.astype(np.uint8, copy=False)
+
+
+def _outside(matrix: NDArray[np.float64], side_px: int) -> float:
+    """The share of the square that lies outside the picture."""
+    place = (np.arange(12) + 0.5) / 12
+    square = np.stack([*np.meshgrid(place, place), np.ones((12, 12))]).reshape(3, -1)
+    there = matrix @ square
+    return float(((there < 0) | (there > side_px)).any(0).mean())
+
+
+def _residual(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> float:
+    """Mean distance of the points from the template, in the square's sides."""
+    fitted = TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
+    distances = np.linalg.norm(fitted - points, axis=1)
+    return float(distances.mean() / np.hypot(*matrix[:, 0]))

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from facegen.training.data import FaceArrays
+from facegen.training.data.arrays import FaceArrays
 from facegen.training.data.cache import cached_array
 from facegen.training.data.dataset import SPLITS, Split
 from facegen.training.errors import ConfigurationError
