@@ -48,7 +48,7 @@ def tiny_repository(
     def build(folder: Path) -> None:
         from facegen.export import ExportOptions, Measurement, export_run
 
-        options = ExportOptions(encoder_storage="float32", measurement=Measurement(repetitions=0))
+        options = ExportOptions(storage="float32", measurement=Measurement(repetitions=0))
         for kind, family in TINY_FAMILIES.items():
             export_run(tiny_runs[kind], folder, family=family, options=options)
 
@@ -137,8 +137,7 @@ def tiny_expression_repository(
         from facegen.export import ExportOptions, Measurement, export_run
 
         options = ExportOptions(
-            encoder_storage="float32",
-            decoder_storage="float32",
+            storage="float32",
             aligner=tiny_aligner_run,
             picture_count=40,
             measurement=Measurement(repetitions=0),

@@ -30,8 +30,7 @@ CONFIG = ExpressionConfig(latent_size=6, widths=(4, 6, 8, 10, 12), feature_chann
 
 def quick(aligner: Path | None) -> ExportOptions:
     return ExportOptions(
-        encoder_storage="float32",
-        decoder_storage="float32",
+        storage="float32",
         aligner=aligner,
         picture_count=2,
         measurement=Measurement(repetitions=0),

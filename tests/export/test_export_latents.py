@@ -17,7 +17,7 @@ from facegen.export.runtime import run_rows
 from facegen.training import MixturePrior, load_run
 from facegen.training.directions import Directions
 
-QUICK = ExportOptions(encoder_storage="float32", measurement=Measurement(repetitions=0))
+QUICK = ExportOptions(storage="float32", measurement=Measurement(repetitions=0))
 EFFECTS = {
     "protocol": "Four drawn faces.",
     "directions": {

@@ -12,7 +12,7 @@ from facegen.export.config import parse_config
 from facegen.export.errors import OptionError, WeightRangeError
 from facegen.export.report import report_table
 
-QUICK = ExportOptions(encoder_storage="float32", measurement=Measurement(repetitions=0))
+QUICK = ExportOptions(storage="float32", measurement=Measurement(repetitions=0))
 
 
 def parameters(repository: Path, name: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def test_graph_that_cannot_be_stored_writes_nothing(
     run = copy_run(
         tiny_runs["autoencoder"], tmp_path / "run", scale=1e7, key="encoder.stages.3.0.weight"
     )
-    options = ExportOptions(encoder_storage="float16", measurement=Measurement(repetitions=0))
+    options = ExportOptions(storage="float16", measurement=Measurement(repetitions=0))
 
     with pytest.raises(WeightRangeError, match="--weights float32"):
         export_run(run, tmp_path / "models", options=options)

@@ -45,9 +45,9 @@ def autoencoder_contents(
     return FamilyContents(
         facts=facts,
         plans=(
-            plan_encoder(run.model, reference, storage=options.encoder_storage),
-            plan_decoder(run.model, reference, storage=options.decoder_storage or "float32"),
-            *plan_priors(run.priors, count=count),
+            plan_encoder(run.model, reference, storage=options.storage or "int8"),
+            plan_decoder(run.model, reference, storage=options.storage or "float16"),
+            *plan_priors(run.priors, count=count, storage=options.storage or "float16"),
             *_directions(run, reference),
         ),
         picture=lambda sessions: _sample_picture(sessions, family, facts.latent_size),

@@ -41,8 +41,8 @@ def export(
     weights: Annotated[
         Weights | None,
         typer.Option(
-            help="How the files keep large weights. Default: float16, but float32 for the decoder "
-            "of a family that has one."
+            help="How the files keep large weights. Default: 8 bits for an autoencoder's encoder, "
+            "float16 for other graphs."
         ),
     ] = None,
     aligner: Annotated[
@@ -94,8 +94,7 @@ def export(
         typer.echo(json.dumps({"written": written}) if as_json else "\n".join(written))
         return
     options = ExportOptions(
-        encoder_storage=(weights or Weights.FLOAT16).value,
-        decoder_storage=weights.value if weights else None,
+        storage=weights.value if weights else None,
         aligner=aligner,
         picture_count=pictures,
         measurement=Measurement(repetitions=repetitions),

@@ -48,14 +48,15 @@ def expression_contents(
     reference = ExpressionReference.of(run.model, images)
     template = tuple((float(x), float(y)) for x, y in TEMPLATE)
     facts = family_facts(run, family, template=template)
-    decoders = plan_expression_decoders(reference, storage=options.decoder_storage or "float16")
+    storage = options.storage or "float16"
+    decoders = plan_expression_decoders(reference, storage=storage)
     return FamilyContents(
         facts=facts,
         plans=(
-            plan_expression_encoder(reference, storage=options.encoder_storage),
+            plan_expression_encoder(reference, storage=storage),
             *decoders,
-            plan_aligner(aligner.model, images, storage=options.encoder_storage),
-            *plan_priors({"mixture": run.prior}, count=count),
+            plan_aligner(aligner.model, images, storage=storage),
+            *plan_priors({"mixture": run.prior}, count=count, storage=storage),
         ),
         picture=lambda sessions: _sample_picture(
             sessions, family, [plan.role.expression for plan in decoders], facts.latent_size

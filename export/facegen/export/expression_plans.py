@@ -17,9 +17,9 @@ from facegen.export.checks import (
 from facegen.export.config import GraphRole
 from facegen.export.expression_rewrites import expression_decoder_forms, expression_encoder_forms
 from facegen.export.graphs import AlignerGraph, ExpressionDecoderGraph, ExpressionEncoderGraph
-from facegen.export.half_storage import Storage
 from facegen.export.plans import LATENT_LIMIT, GraphPlan, module_exporter
 from facegen.export.runtime import Array, Rows, run_rows
+from facegen.export.storage import Storage
 from facegen.training.data.alignment import TEMPLATE, align
 from facegen.training.expression.aligner import SQUARE_PX, Aligner, points_square
 from facegen.training.expression.model import EXPRESSIONS, ExpressionModel

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from facegen.export.config import BatchingOptions
 from facegen.export.flavour import TritonBackend
-from facegen.export.half_storage import Storage
 from facegen.export.selection import Measurement
 
 __all__ = ["ExportOptions"]
@@ -16,9 +16,8 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        encoder_storage: How the files of encoder and aligner keep their weights.
-        decoder_storage: How the decoders' files keep theirs; None takes float32, and float16 for a
-            family of expressions, whose many decoders are most of its bytes.
+        storage: How the files keep large weights; None takes int8 for the encoder of an
+            autoencoder, most of a family's bytes, and float16 for every other graph.
         aligner: The run folder of the aligner that goes with a family of expressions.
         picture_count: Rows to check with, made from as many real validation pictures as there are.
         measurement: How to time the forms of a graph.
@@ -27,8 +26,7 @@ class ExportOptions:
             is written for `onnxruntime`.
     """
 
-    encoder_storage: Storage = "float16"
-    decoder_storage: Storage | None = None
+    storage: Literal["float16", "float32"] | None = None
     aligner: Path | None = None
     picture_count: int = 64
     measurement: Measurement = field(default_factory=Measurement)

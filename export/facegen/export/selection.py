@@ -9,9 +9,9 @@ import onnxruntime
 
 from facegen.export.checks import LevelError, check_batch_independence, check_structure
 from facegen.export.errors import GraphError
-from facegen.export.half_storage import store_as_float16
 from facegen.export.plans import GraphPlan
 from facegen.export.runtime import measure_ms, open_session
+from facegen.export.storage import store
 
 __all__ = ["DECISIVE_BATCH_SIZES", "GraphTrial", "Measurement", "select_form"]
 
@@ -129,7 +129,7 @@ def _candidates(
 
 def _build(plan: GraphPlan, name: str, form: str) -> _Candidate:
     full = plan.forms[form](name)
-    stored = store_as_float16(full) if plan.storage == "float16" else full
+    stored = store(full, plan.storage)
     check_structure(stored)
     session = open_session(stored)
     return _Candidate(form, full, stored, session, plan.parity(name, session))
