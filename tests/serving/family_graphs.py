@@ -108,8 +108,13 @@ def write_expression_family(
 
 
 def write_plain_family(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
-    """Write a VAE of grey pictures: its decoder draws level 100, plus 10 times the first latent."""
+    """Write a VAE of grey pictures: its decoder draws level 100, plus 10 times the first latent.
+
+    `PLAIN_FAMILY` says how faces are framed, others do not.
+    """
     facts = {"family": family, "kind": "vae"}
+    if family == PLAIN_FAMILY:
+        facts["face_frame"] = "[0.5, 0.6, 0.5]"
     encoder, image = _encoder(), _IMAGE
     mu: _Port = ("mu", TensorProto.FLOAT, [LATENT_SIZE])
     ports: Any = ([image], [mu, ("logvar", *mu[1:])])

@@ -187,6 +187,11 @@ _BAD: dict[str, tuple[Callable[[], _Request], str, str]] = {
         "crop.dataset",
         "INPUT",
     ),
+    "crop not of the face": (
+        lambda: _encode(_picture(), crop=image_pb2.Crop(face=False)),
+        "crop.face",
+        "INPUT",
+    ),
     "no latents": (lambda: pb.DecodeRequest(), "latents", "INPUT"),
     "short latent": (
         lambda: _decode(_ZEROS, _latent(values=[0.0] * 7)),

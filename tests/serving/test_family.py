@@ -55,6 +55,7 @@ def test_a_family_gathers_its_models_and_facts() -> None:
     (family,) = group_families(
         _family(
             crop="0.8427",
+            face_frame="[0.5, 0.65, 0.62]",
             dataset="CelebA",
             data_license="non-commercial",
             metrics='{"psnr_db": 20.5, "images": 7}',
@@ -67,6 +68,7 @@ def test_a_family_gathers_its_models_and_facts() -> None:
     assert (family.height_px, family.width_px, family.channel_count) == (48, 64, 3)
     assert family.latent_size == 8
     assert family.crop_fraction == pytest.approx(0.8427)
+    assert family.face_frame == (0.5, 0.65, 0.62)
     assert list(family.priors.items()) == [
         ("mixture", "f-prior-mixture"),
         ("normal", "f-prior-normal"),
@@ -82,6 +84,7 @@ def test_facts_that_are_not_told_have_their_defaults() -> None:
     (family,) = group_families(_family())
 
     assert family.crop_fraction == 1
+    assert family.face_frame is None
     assert family.metrics == {}
     assert family.dataset == ""
 
@@ -124,6 +127,10 @@ def test_an_incomplete_family_is_passed_over_with_a_warning(
         ({"image_size": "64x64x2"}, "odd picture"),
         ({"crop": "1.5"}, 'crop" is "1.5"'),
         ({"crop": "nan"}, 'crop" is "nan"'),
+        ({"face_frame": "[0.5, 0.6]"}, r"face_frame.* is \[0.5, 0.6\], no"),
+        ({"face_frame": "[0.5, 1.6, 0.5]"}, "middle in the unit square"),
+        ({"face_frame": "[0.5, 0.6, 0]"}, "middle in the unit square"),
+        ({"face_frame": "wide"}, "middle in the unit square"),
         ({"metrics": "psnr"}, "no JSON object"),
         ({"metrics": "[1]"}, "no JSON object"),
         ({"metrics": '{"a": "b"}'}, "no JSON object"),

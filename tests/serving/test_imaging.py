@@ -18,7 +18,6 @@ from facegen.serving.imaging import (
     RAW,
     WEBP,
     CenterCrop,
-    CropSquare,
     Origin,
     PictureFormat,
     PictureLimits,
@@ -49,7 +48,7 @@ def _file(pixels: NDArray[np.uint8], kind: str = "PNG", **options: object) -> by
 
 def _read(
     data: bytes,
-    crop: CropSquare = CenterCrop(),  # noqa: B008 - immutable
+    crop: CenterCrop | PixelSquare = CenterCrop(),  # noqa: B008 - immutable
     *,
     shape: tuple[int, int, int] = (64, 64, 3),
     raw_shape: tuple[int, int, int] | None = None,

@@ -7,6 +7,7 @@ from PIL import Image
 
 from facegen.training.data import load_faces, load_labels
 from facegen.training.data.alignment import TEMPLATE, align, fits_template, square_to_picture
+from facegen.training.data.points import face_frame
 from facegen.training.errors import DatasetError
 from tests.conftest import draw_expression
 
@@ -81,3 +82,19 @@ def test_colour_and_grey_faces_are_cut_alike() -> None:
     colour = align(np.repeat(grey[..., None], 3, 2), matrix, size_px=32)
 
     assert (colour == align(grey, matrix, size_px=32)[..., None]).all()
+
+
+def test_frame_tells_where_a_detector_sees_faces(tiny_fer: Path) -> None:
+    faces = load_faces("fer", tiny_fer, size_px=48, channels=1).pixels["train"]
+
+    frame = face_frame(faces)
+
+    assert frame is not None
+    x, y, side = frame
+    assert x == 0.5
+    assert 0.45 < y < 0.6  # conftest's faces: 87 of 117 to 148 pixels, in the middle
+    assert 0.55 < side < 0.85
+
+
+def test_pictures_without_faces_have_no_frame() -> None:
+    assert face_frame(np.zeros((3, 48, 48, 1), np.uint8)) is None

@@ -13,6 +13,7 @@ from facegen.client.types import (
     EditView,
     Endpoint,
     ExpressionTarget,
+    FaceCrop,
     FaceFinding,
     FaceSource,
     Image,
@@ -322,6 +323,8 @@ def _crop_message(crop: Crop | None) -> image_pb2.Crop | None:
             side_px=_unsigned("crop.square_px.side_px", crop.side_px, most=_UINT32_MAX),
         )
         return image_pb2.Crop(square_px=square)
+    if isinstance(crop, FaceCrop):
+        return image_pb2.Crop(face=True)
     return image_pb2.Crop(dataset=True)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Endpoint",
     "ExpressionTarget",
     "Face",
+    "FaceCrop",
     "FaceFinding",
     "FaceSource",
     "FoundFace",
@@ -421,6 +422,11 @@ class DatasetCrop:
     """The central square that the family was trained on, for pictures framed like its data."""
 
 
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """The square around the surest face that the server finds, framed as the family's data is."""
+
+
 class HealthStatus(StrEnum):
     """What a server says of itself or of one of its services."""
 
@@ -430,7 +436,7 @@ class HealthStatus(StrEnum):
     SERVICE_UNKNOWN = "service unknown"
 
 
-Crop = CenterCrop | SquareCrop | DatasetCrop
+Crop = CenterCrop | SquareCrop | DatasetCrop | FaceCrop
 ImageSource = bytes | str | os.PathLike[str] | Image
 """A picture's encoded bytes, the path of its file, or an `Image` (which may be raw pixels)."""
 FaceSource = bytes | str | os.PathLike[str] | Image | Latent | DrawnFace

@@ -16,11 +16,15 @@ from facegen.export.plans import (
     plan_priors,
 )
 from facegen.training import Run
+from facegen.training.data.points import face_frame
 from facegen.training.directions import kept_directions
 
 __all__ = ["autoencoder_contents"]
 
 _CAPTIONS = {"mixture": "fitted mixture (default)", "normal": "N(0, I)"}
+
+_FRAMED_COUNT = 200
+"""Pictures that tell how faces are framed."""
 
 
 def autoencoder_contents(
@@ -41,7 +45,8 @@ def autoencoder_contents(
     count = options.picture_count
     images = repeated(run, run.validation_images(count, data=data), count=count)
     reference = Reference.of(run.model, images)
-    facts = family_facts(run, family)
+    framed = run.validation_images(_FRAMED_COUNT, data=data)
+    facts = family_facts(run, family, face_frame=face_frame(framed))
     return FamilyContents(
         facts=facts,
         plans=(

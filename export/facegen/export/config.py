@@ -1,7 +1,7 @@
 """The config.pbtxt of a graph: Triton's ModelConfig with facegen's parameters."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ class FamilyFacts:
         commit: The commit that trained it.
         template: For a family of expressions: where the aligner's points lie in an aligned picture,
             (x, y) in [0, 1]².
+        face_frame: Where dlib's box of a face lies in the pictures that the model sees: x and y of
+            its middle and its side, in their sides. None: its faces are aligned or not found.
     """
 
     family: str
@@ -50,6 +52,7 @@ class FamilyFacts:
     protocol: str
     commit: str
     template: tuple[tuple[float, float], ...] = ()
+    face_frame: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) 
         "facegen.directions": ",".join(role.directions),
         "facegen.direction_effects": json.dumps(dict(role.effects)) if role.directions else "",
         "facegen.template": json.dumps(facts.template) if facts.template else "",
+        "facegen.face_frame": _rounded(facts.face_frame) if facts.face_frame else "",
         "facegen.latent_size": str(facts.latent_size),
         "facegen.image_size": "x".join(map(str, facts.image_size)),
         "facegen.crop": f"{facts.crop:.4f}",
@@ -174,6 +178,10 @@ def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) 
     }
     parameters |= {f"facegen.sha256.{version}": digest for version, digest in hashes.items()}
     return {key: text for key, text in parameters.items() if text}
+
+
+def _rounded(numbers: Sequence[float]) -> str:
+    return json.dumps([round(number, 4) for number in numbers])
 
 
 def to_text(config: Any) -> str:

@@ -42,7 +42,11 @@ class FamilyContents:
 
 
 def family_facts(
-    run: Run | ExpressionRun, family: str, *, template: tuple[tuple[float, float], ...] = ()
+    run: Run | ExpressionRun,
+    family: str,
+    *,
+    template: tuple[tuple[float, float], ...] = (),
+    face_frame: tuple[float, float, float] | None = None,
 ) -> FamilyFacts:
     """Gather what a family says of itself.
 
@@ -50,6 +54,7 @@ def family_facts(
         run: The run it was trained by.
         family: Its name.
         template: See `FamilyFacts`.
+        face_frame: Likewise.
     """
     model, reader = run.config.model, run.config.data.reader
     metrics = {
@@ -69,6 +74,7 @@ def family_facts(
         protocol=str(run.metrics.get("protocol", "")),
         commit=str(run.facts.get("commit", "")),
         template=template,
+        face_frame=face_frame,
     )
 
 

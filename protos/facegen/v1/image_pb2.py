@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x61\x63\x65gen/v1/image.proto\x12\nfacegen.v1\"d\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x11\n\theight_px\x18\x03 \x01(\r\x12\x10\n\x08width_px\x18\x04 \x01(\r\x12\x15\n\rchannel_count\x18\x05 \x01(\r\"B\n\x0bImageFormat\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x14\n\x07quality\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_quality\"g\n\x04\x43rop\x12\x19\n\x0f\x63\x65nter_fraction\x18\x01 \x01(\x02H\x00\x12\'\n\tsquare_px\x18\x02 \x01(\x0b\x32\x12.facegen.v1.SquareH\x00\x12\x11\n\x07\x64\x61taset\x18\x03 \x01(\x08H\x00\x42\x08\n\x06square\":\n\x06Square\x12\x0f\n\x07left_px\x18\x01 \x01(\r\x12\x0e\n\x06top_px\x18\x02 \x01(\r\x12\x0f\n\x07side_px\x18\x03 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x61\x63\x65gen/v1/image.proto\x12\nfacegen.v1\"d\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x11\n\theight_px\x18\x03 \x01(\r\x12\x10\n\x08width_px\x18\x04 \x01(\r\x12\x15\n\rchannel_count\x18\x05 \x01(\r\"B\n\x0bImageFormat\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x14\n\x07quality\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_quality\"w\n\x04\x43rop\x12\x19\n\x0f\x63\x65nter_fraction\x18\x01 \x01(\x02H\x00\x12\'\n\tsquare_px\x18\x02 \x01(\x0b\x32\x12.facegen.v1.SquareH\x00\x12\x11\n\x07\x64\x61taset\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x08H\x00\x42\x08\n\x06square\":\n\x06Square\x12\x0f\n\x07left_px\x18\x01 \x01(\r\x12\x0e\n\x06top_px\x18\x02 \x01(\r\x12\x0f\n\x07side_px\x18\x03 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEFORMAT']._serialized_start=140
   _globals['_IMAGEFORMAT']._serialized_end=206
   _globals['_CROP']._serialized_start=208
-  _globals['_CROP']._serialized_end=311
-  _globals['_SQUARE']._serialized_start=313
-  _globals['_SQUARE']._serialized_end=371
+  _globals['_CROP']._serialized_end=327
+  _globals['_SQUARE']._serialized_start=329
+  _globals['_SQUARE']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

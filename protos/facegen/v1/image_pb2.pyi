@@ -97,11 +97,17 @@ class Crop(google.protobuf.message.Message):
     CENTER_FRACTION_FIELD_NUMBER: builtins.int
     SQUARE_PX_FIELD_NUMBER: builtins.int
     DATASET_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
     center_fraction: builtins.float
     """The central square, its side as a fraction of the picture's shorter side: above 0, at most 1."""
     dataset: builtins.bool
     """True: the central square that the family was trained on, for pictures framed like its data set's
     (for CelebA's aligned pictures 150 of 178 pixels). False is refused.
+    """
+    face: builtins.bool
+    """True: the square around the surest face that a detector finds, framed as the family's data set frames
+    faces; what would lie outside the picture moves it inside. False is refused. Families that do not say how
+    faces are framed answer FAILED_PRECONDITION; a picture without a frontal face is refused.
     """
     @property
     def square_px(self) -> Global___Square:
@@ -113,12 +119,13 @@ class Crop(google.protobuf.message.Message):
         center_fraction: builtins.float = ...,
         square_px: Global___Square | None = ...,
         dataset: builtins.bool = ...,
+        face: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["center_fraction", b"center_fraction", "dataset", b"dataset", "square", b"square", "square_px", b"square_px"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["center_fraction", b"center_fraction", "dataset", b"dataset", "face", b"face", "square", b"square", "square_px", b"square_px"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["center_fraction", b"center_fraction", "dataset", b"dataset", "square", b"square", "square_px", b"square_px"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["center_fraction", b"center_fraction", "dataset", b"dataset", "face", b"face", "square", b"square", "square_px", b"square_px"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_square: typing_extensions.TypeAlias = typing.Literal["center_fraction", "square_px", "dataset"]
+    _WhichOneofReturnType_square: typing_extensions.TypeAlias = typing.Literal["center_fraction", "square_px", "dataset", "face"]
     _WhichOneofArgType_square: typing_extensions.TypeAlias = typing.Literal["square", b"square"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_square) -> _WhichOneofReturnType_square | None: ...
 

@@ -148,11 +148,9 @@ class ResponseSizeError(InputError):
 class NoFaceError(InputError):
     """No face is found in a photo."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, *, remedy: str) -> None:
         super().__init__(
-            field,
-            "shows no face seen from the front; send a photo that does, or, where one face fills "
-            "the photo, FACE_FINDING_CROPPED",
+            field, f"shows no face seen from the front; send a photo that does, or {remedy}"
         )
 
 

@@ -12,6 +12,7 @@ from facegen.client.commands.options import (
     AnimationOption,
     CenterFractionOption,
     DatasetCropOption,
+    FaceCropOption,
     FamilyOption,
     FrameOption,
     JsonOption,
@@ -127,6 +128,7 @@ def edit(
     square: SquareOption = None,
     center_fraction: CenterFractionOption = None,
     dataset_crop: DatasetCropOption = False,
+    face: FaceCropOption = False,
     family: FamilyOption = "",
     version: VersionOption = "",
     file_format: Annotated[
@@ -178,7 +180,7 @@ def edit(
         wanted={
             "family": family,
             "version": version,
-            "crop": crop_from(square, center_fraction, dataset_crop),
+            "crop": crop_from(square, center_fraction, dataset_crop, face),
             "quality": quality,
         },
         view=view,

@@ -12,6 +12,7 @@ from facegen.client.commands.options import (
     CenterFractionOption,
     DatasetCropOption,
     ExpressionOption,
+    FaceCropOption,
     FamilyOption,
     FormatOption,
     FrameOption,
@@ -72,6 +73,7 @@ def interpolate(
     square: SquareOption = None,
     center_fraction: CenterFractionOption = None,
     dataset_crop: DatasetCropOption = False,
+    face: FaceCropOption = False,
     expression: ExpressionOption = "",
     family: FamilyOption = "",
     version: VersionOption = "",
@@ -95,7 +97,7 @@ def interpolate(
         "interpolation": "linear" if linear else "spherical",
         "family": family,
         "version": version,
-        "crop": crop_from(square, center_fraction, dataset_crop),
+        "crop": crop_from(square, center_fraction, dataset_crop, face),
         "expression": expression,
     }
     files: list[Path] = []

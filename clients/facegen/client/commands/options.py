@@ -14,6 +14,7 @@ __all__ = [
     "CenterFractionOption",
     "DatasetCropOption",
     "ExpressionOption",
+    "FaceCropOption",
     "FamilyOption",
     "FormatOption",
     "FrameOption",
@@ -128,18 +129,24 @@ DatasetCropOption = Annotated[
         "--dataset-crop", help="Take the square that the family was trained on (aligned pictures)."
     ),
 ]
+FaceCropOption = Annotated[
+    bool,
+    typer.Option("--face", help="Find the face and frame it as the family was trained on faces."),
+]
 
 
 def crop_from(
-    square: str | None, center_fraction: float | None, dataset_crop: bool
+    square: str | None, center_fraction: float | None, dataset_crop: bool, face: bool
 ) -> "Crop | None":
-    """Make a crop of the three options, of which at most one may be given."""
-    from facegen.client.types import CenterCrop, DatasetCrop, SquareCrop
+    """Make a crop of the four options, of which at most one may be given."""
+    from facegen.client.types import CenterCrop, DatasetCrop, FaceCrop, SquareCrop
 
-    if (square is not None) + (center_fraction is not None) + dataset_crop > 1:
+    if (square is not None) + (center_fraction is not None) + dataset_crop + face > 1:
         raise typer.BadParameter(
-            "give one of --square, --center-fraction and --dataset-crop, not several"
+            "give one of --face, --square, --center-fraction and --dataset-crop, not several"
         )
+    if face:
+        return FaceCrop()
     if square is not None:
         try:
             left_px, top_px, side_px = map(int, square.split(","))

@@ -26,6 +26,7 @@ from facegen.serving.imaging import (
     AnimationFormat,
     CenterCrop,
     CropSquare,
+    FaceCrop,
     PictureFormat,
     PixelSquare,
     Upload,
@@ -249,6 +250,7 @@ def crop_from(message: image_pb2.Crop, family: Family) -> CropSquare:
 
     Raises:
         InputError: A fraction or side out of range. Never right.
+        CapabilityError: The face is wanted, and the family does not say how it is framed.
     """
     match message.WhichOneof("square"):
         case "center_fraction":
@@ -267,6 +269,15 @@ def crop_from(message: image_pb2.Crop, family: Family) -> CropSquare:
             if not message.dataset:
                 raise InputError("crop.dataset", "is false; leave it out or choose another square")
             return CenterCrop(family.crop_fraction)
+        case "face":
+            if not message.face:
+                raise InputError("crop.face", "is false; leave it out or choose another square")
+            if family.face_frame is None:
+                raise CapabilityError(
+                    f'family "{family.name}" does not say how its faces are framed',
+                    "give crop.square_px, or export it again from a run whose faces are found",
+                )
+            return FaceCrop(*family.face_frame)
         case _:
             return CenterCrop()
 

@@ -219,11 +219,17 @@ class Edit:
         else:
             with imaging.photos(uploads, context=context) as photos:
                 pairs = list(zip(uploads, photos, strict=True))
-                squares = [square_of(crop, _size_px(it), field=up.field) for up, it in pairs]
+                crops = imaging.place(
+                    crop, photos, fields=[up.field for up in uploads], context=context
+                )
+                squares = [
+                    square_of(placed, _size_px(it), field=up.field)
+                    for placed, (up, it) in zip(crops, pairs, strict=True)
+                ]
                 opened = [OpenPicture(it, up.field, _size_px(it)) for up, it in pairs]
                 seen = imaging.each(
-                    lambda picture: view_of(picture, crop, shape=self._shape),
-                    opened,
+                    lambda pair: view_of(pair[0], pair[1], shape=self._shape),
+                    list(zip(opened, crops, strict=True)),
                     pixel_counts=[picture.pixel_count for picture in opened],
                     context=context,
                 )

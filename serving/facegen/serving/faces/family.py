@@ -15,6 +15,7 @@ from facegen.serving.faces.expressions import ALIGNER_SIZE_PX, CELLS, Expression
 from facegen.serving.faces.model_facts import (
     check_equal,
     crop_fraction_of,
+    face_frame_of,
     image_size_of,
     latent_size_of,
     metrics_of,
@@ -55,6 +56,8 @@ class Family:
         batch_rows: The most rows of one execution of its decoder.
         expressions: How it gives faces other expressions; None for the other kinds.
         directions: The directions along which it moves faces; None if it has none.
+        face_frame: Where a detector's box lies in a square that the models see: x and y of its
+            middle and its side, in the square's sides; None if not told.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Family:
     batch_rows: int
     expressions: Expressions | None = None
     directions: Directions | None = None
+    face_frame: tuple[float, float, float] | None = None
 
     @property
     def default_prior(self) -> str:
@@ -209,6 +213,7 @@ def _family(name: str, models: list[ModelInfo], *, older: set[str]) -> Family | 
         batch_rows=decoder.max_batch_size,
         expressions=expressions,
         directions=directions,
+        face_frame=face_frame_of(name, decoder),
     )
 
 

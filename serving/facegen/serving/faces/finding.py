@@ -34,6 +34,7 @@ MOST_FACES = 32
 """The most faces of a photo that a request may allow."""
 
 _LEAST_FACE_PX = 24
+_NO_FACE_REMEDY = "where one face fills the photo, FACE_FINDING_CROPPED"
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -129,7 +130,7 @@ class FaceFinder:
         boxes = self._imaging.find_faces(photos, context=self._context)
         for index, some in enumerate(boxes):
             if not some:
-                raise NoFaceError(f"images[{index}]")
+                raise NoFaceError(f"images[{index}]", remedy=_NO_FACE_REMEDY)
             if len(some) > max_faces:
                 raise TooManyFacesError(
                     f"images[{index}]", count=len(some), limit=max_faces, most=MOST_FACES

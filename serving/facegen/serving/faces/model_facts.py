@@ -10,6 +10,7 @@ from facegen.serving.errors import FamilyError
 __all__ = [
     "check_equal",
     "crop_fraction_of",
+    "face_frame_of",
     "image_size_of",
     "latent_size_of",
     "metrics_of",
@@ -70,6 +71,28 @@ def crop_fraction_of(family: str, model: ModelInfo) -> float:
     if not 0 < fraction <= 1:
         raise FamilyError(family, f'"facegen.crop" is "{value}", no fraction above 0 and at most 1')
     return fraction
+
+
+def face_frame_of(family: str, model: ModelInfo) -> tuple[float, float, float] | None:
+    """Read where a detector's box lies in the square that the models see; None if nothing is said.
+
+    Returns:
+        x and y of its middle and its side, in the square's sides.
+    """
+    value = model.parameters.get("facegen.face_frame")
+    if value is None:
+        return None
+    try:
+        x, y, side = (float(number) for number in json.loads(value))
+    except (ValueError, TypeError):
+        x = y = side = math.nan
+    if not (0 < x < 1 and 0 < y < 1 and side > 0):
+        raise FamilyError(
+            family,
+            f'"facegen.face_frame" of "{model.name}" is {value}, no [x, y, side] of a box with its '
+            "middle in the unit square",
+        )
+    return x, y, side
 
 
 def metrics_of(family: str, model: ModelInfo) -> dict[str, float]:

@@ -17,6 +17,7 @@ from facegen.serving.imaging.compositing import FaceEdit, composite
 from facegen.serving.imaging.cropping import (
     CenterCrop,
     CropSquare,
+    FaceCrop,
     PixelSquare,
     square_of,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "CenterCrop",
     "CropSquare",
     "DetectedFace",
+    "FaceCrop",
     "FaceDetector",
     "FaceEdit",
     "ImagingPool",

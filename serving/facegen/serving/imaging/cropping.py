@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from facegen.serving.errors import InputError
+from facegen.serving.imaging.detection import DetectedFace
 
-__all__ = ["CenterCrop", "CropSquare", "PixelSquare", "square_of"]
+__all__ = ["CenterCrop", "CropSquare", "FaceCrop", "PixelSquare", "square_around_face", "square_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,37 @@ class PixelSquare:
     side_px: int
 
 
-CropSquare = CenterCrop | PixelSquare
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """The square around a photo's surest face, framed as models saw faces.
+
+    Attributes:
+        x: Where the middle of the detector's box lies in such a square, in its sides from the left.
+        y: Likewise from the top.
+        side: The box's side, in the square's.
+    """
+
+    x: float
+    y: float
+    side: float
+
+
+CropSquare = CenterCrop | PixelSquare | FaceCrop
+
+
+def square_around_face(crop: FaceCrop, face: DetectedFace, size_px: tuple[int, int]) -> PixelSquare:
+    """Frame a face; a square that would reach beyond the picture is moved inside, or shrunk."""
+    wanted_px = face.side_px / crop.side
+    side_px = max(1, min(round(wanted_px), *size_px))
+    left_px, top_px = (
+        min(max(0, round(middle - place * wanted_px + (wanted_px - side_px) / 2)), size - side_px)
+        for middle, place, size in zip(face.center_px, (crop.x, crop.y), size_px, strict=True)
+    )
+    return PixelSquare(left_px, top_px, side_px)
 
 
 def square_of(
-    crop: CropSquare, size_px: tuple[int, int], *, field: str
+    crop: CenterCrop | PixelSquare, size_px: tuple[int, int], *, field: str
 ) -> tuple[float, float, float, float]:
     """Find the edges of a crop in a picture.
 

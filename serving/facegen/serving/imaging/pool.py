@@ -16,10 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegen.serving.call_context import CallContext
-from facegen.serving.errors import CallCancelledError
+from facegen.serving.errors import CallCancelledError, NoFaceError
 from facegen.serving.imaging.budget import PixelBudget
 from facegen.serving.imaging.coding import RAW, WEBP, PictureFormat, encode_pictures
-from facegen.serving.imaging.cropping import CropSquare
+from facegen.serving.imaging.cropping import (
+    CenterCrop,
+    CropSquare,
+    FaceCrop,
+    PixelSquare,
+    square_around_face,
+)
 from facegen.serving.imaging.detection import DetectedFace, FaceDetector
 from facegen.serving.imaging.origin import Origin
 from facegen.serving.imaging.reading import (
@@ -80,8 +86,8 @@ class ImagingPool:
             (B, H, W, C).
 
         Raises:
-            InputError: A picture is broken, too large, or does not hold the crop; or all together
-                have too many pixels. Never right.
+            InputError: A picture is broken, too large, does not hold the crop or the face that is
+                to be cropped; or all together have too many pixels. Never right.
             CallCancelledError: The caller went away.
         """
         context = context or CallContext()
@@ -151,6 +157,32 @@ class ImagingPool:
         with self._photos.hold(sum(counts), context):
             yield self.each(photo_of, pictures, pixel_counts=counts, context=context)
 
+    def place(
+        self,
+        crop: CropSquare,
+        photos: Sequence[NDArray[np.uint8]],
+        *,
+        fields: Sequence[str],
+        context: CallContext | None = None,
+    ) -> Sequence[CenterCrop | PixelSquare]:
+        """Tell which square of each photo is meant; where it is that of a face, look for one.
+
+        Args:
+            crop: Which square.
+            photos: (H, W, C) each, upright, at least one.
+            fields: Their fields in the request, for errors.
+            context: Whose call it is.
+
+        Raises:
+            NoFaceError: A photo shows none. Never right.
+            CallCancelledError: The caller went away.
+        """
+        if not isinstance(crop, FaceCrop):
+            return [crop] * len(photos)
+        pairs = list(zip(photos, fields, strict=True))
+        look = partial(self._placed, crop)
+        return self.each(lambda it: look(*it), pairs, context=context, stage="face detection")
+
     def find_faces(
         self, photos: Sequence[NDArray[np.uint8]], *, context: CallContext | None = None
     ) -> list[list[DetectedFace]]:
@@ -214,7 +246,18 @@ class ImagingPool:
     ) -> NDArray[np.uint8]:
         with self._large if picture.pixel_count > _LARGE_PIXELS else nullcontext():
             _check(context)
+            if isinstance(crop, FaceCrop):
+                photo = photo_of(picture)
+                size_px = (photo.shape[1], photo.shape[0])
+                picture = OpenPicture(photo, picture.field, size_px)
+                crop = self._placed(crop, photo, picture.field)
             return view_of(picture, crop, shape=shape)
+
+    def _placed(self, crop: FaceCrop, photo: NDArray[np.uint8], field: str) -> PixelSquare:
+        faces = self._detector.detect(photo)
+        if not faces:
+            raise NoFaceError(field, remedy="give crop.square_px")
+        return square_around_face(crop, faces[0], (photo.shape[1], photo.shape[0]))
 
     def _run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """Run jobs side by side; when one fails, drop the rest.

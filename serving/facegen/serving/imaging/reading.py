@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from facegen.serving.errors import PictureError, PictureSizeError, RequestSizeError
-from facegen.serving.imaging.cropping import CropSquare, square_of
+from facegen.serving.imaging.cropping import CenterCrop, PixelSquare, square_of
 
 __all__ = [
     "OpenPicture",
@@ -102,7 +102,7 @@ class OpenPicture:
 
 def read_view(
     upload: Upload,
-    crop: CropSquare,
+    crop: CenterCrop | PixelSquare,
     *,
     shape: tuple[int, int, int],
     limits: PictureLimits,
@@ -131,7 +131,7 @@ def open_pictures(uploads: Sequence[Upload], limits: PictureLimits) -> list[Open
 
 
 def view_of(
-    picture: OpenPicture, crop: CropSquare, *, shape: tuple[int, int, int]
+    picture: OpenPicture, crop: CenterCrop | PixelSquare, *, shape: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
     """Decode a picture and give the square of it that a model sees, reduced with antialiasing.
 

@@ -22,7 +22,15 @@ from facegen.training.data.dataset import SPLITS, Split
 from facegen.training.errors import ConfigurationError
 from facegen.training.expression.shapes import SHAPE_POINTS
 
-__all__ = ["FOUND", "POINTS", "SEARCHED_PX", "find_points", "load_points", "predictor_path"]
+__all__ = [
+    "FOUND",
+    "POINTS",
+    "SEARCHED_PX",
+    "face_frame",
+    "find_points",
+    "load_points",
+    "predictor_path",
+]
 
 POINTS = np.dtype(
     [
@@ -46,6 +54,7 @@ _FRAME = (0.12, 0.2, 0.88, 0.96)
 SEARCHED_PX = 192
 """The side of a picture filled by a face: the detector finds nothing under 80 pixels."""
 _LEAST_SCORE = -0.3
+_LEAST_FRAMED = 0.5
 _CHUNK = 100
 _POOLED_COUNT = 500
 """Fewer pictures are not worth the start of other processes."""
@@ -109,6 +118,25 @@ def find_points(
         transient=True,
     )
     return np.concatenate([np.empty(0, POINTS), *found])
+
+
+def face_frame(pictures: NDArray[np.uint8]) -> tuple[float, float, float] | None:
+    """Measure how a data set frames its faces, by the boxes that dlib's detector finds.
+
+    Args:
+        pictures: (N, H, H, C) uint8, as a model sees them.
+
+    Returns:
+        Where a box has its middle, from the left and from the top, and its side, in the pictures'
+        sides: means, and the middle from left to right, since models see faces mirrored too. None
+        if fewer than half of the pictures show a face.
+    """
+    found = find_points(pictures, description="Finding faces")
+    boxes = found["box"][found["score"] > FOUND].astype(np.float64) / pictures.shape[1]
+    if len(boxes) < _LEAST_FRAMED * len(pictures):
+        return None
+    left, top, right, bottom = boxes.mean(0)
+    return 0.5, float(top + bottom) / 2, float(right - left + bottom - top) / 2
 
 
 def predictor_path(count: int) -> Path:
