@@ -66,6 +66,7 @@ def test_evaluation_measures_every_set_with_every_network(measured: dict[str, An
     expected |= {f"sharpness_{name}" for name in SETS}
     kinds = ("precision", "recall", "density", "coverage")
     expected |= {f"{kind}_{name}" for kind in kinds for name in ("floor", "mixture", "normal")}
+    expected |= {f"found_{name}" for name in judged}
     expected |= {f"frechet_mixture_temperature_{it}" for it in ("0.7", "0.85")}
     expected |= {"psnr_db", "ssim", "bits_per_dimension", "kl_nats", "active_units"}
     expected |= {f"{way}_ms_batch_{it}" for way in ("encode", "decode") for it in (1, 64)}

@@ -15,6 +15,7 @@ _MEASURES = (
     ("recall", "recall_{}"),
     ("density", "density_{}"),
     ("coverage", "coverage_{}"),
+    ("faces found", "found_{}"),
     ("sharpness", "sharpness_{}"),
 )
 _JUDGES = ("_lite2", "_dlib")

@@ -124,7 +124,7 @@ def evaluate_subject(
     measured = measure(subject, faces, options)
     results: dict[str, Any] = {
         **measured.numbers,
-        "protocol": protocol_sentence(subject.facts, faces, measured),
+        "protocol": protocol_sentence(subject.facts, faces, measured, options),
         "protocol_fields": protocol_fields(subject.facts, faces, measured, options),
         "left_out": measured.left_out,
     }

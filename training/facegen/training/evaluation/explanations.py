@@ -32,6 +32,7 @@ _KINDS = {
     "recall": "share of real pictures that lie among these",
     "density": "how densely these lie where real ones do; 1 for one distribution",
     "coverage": "share of real pictures with one of these nearby",
+    "found": "share of pictures in which dlib's detector finds a face",
     "sharpness": "Laplacian variance over the real pictures'; 1 is as sharp",
 }
 

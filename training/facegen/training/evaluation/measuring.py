@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from facegen.training.data import FaceArrays
 from facegen.training.data.labels import load_labels
+from facegen.training.data.points import FOUND, find_points
 from facegen.training.distances import frechet_distance, kernel_distance
+from facegen.training.errors import ConfigurationError
 from facegen.training.evaluation.draws import Draws, draw
 from facegen.training.evaluation.fidelity import psnr_db, sharpness, ssim
 from facegen.training.evaluation.inception import InceptionDistance
@@ -93,6 +95,7 @@ def measure(subject: Subject, faces: FaceArrays, options: EvaluationOptions) -> 
     for judge in judges:
         _measure_distances(measured, judge)
     _measure_neighbourhoods(measured)
+    _measure_faces(measured, options)
     if inception is None:
         measured.left_out["inception_fid_…"] = "not asked for: --inception"
     else:
@@ -173,6 +176,18 @@ def _measure_neighbourhoods(measured: Measured) -> None:
         kinds = ("precision", "recall", "density", "coverage")
         for kind, value in zip(kinds, found, strict=True):
             measured.numbers[f"{kind}_{name}"] = value
+
+
+def _measure_faces(measured: Measured, options: EvaluationOptions) -> None:
+    """In how many pictures dlib's detector, which no training uses, finds a face."""
+    sets = measured.sets
+    try:
+        for name in sets.judged:
+            pictures = sets.fake[name][: options.searched_count]
+            score = find_points(pictures, description=f"Looking for faces: {name}")["score"]
+            measured.numbers[f"found_{name}"] = float((score > FOUND).mean())
+    except ConfigurationError as error:
+        measured.left_out["found_…"] = str(error)
 
 
 def _measure_inception(measured: Measured, inception: InceptionDistance) -> None:

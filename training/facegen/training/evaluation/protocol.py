@@ -6,8 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import dlib
+
 from facegen.training.callbacks.record import run_facts
 from facegen.training.data import FaceArrays
+from facegen.training.data.points import SEARCHED_PX
 from facegen.training.evaluation.draws import SEED
 from facegen.training.evaluation.likelihood import ACTIVE_THRESHOLD
 from facegen.training.evaluation.measuring import LATENT_PICTURES, Measured
@@ -76,6 +79,11 @@ def protocol_fields(
         },
         "precision_recall_neighbours": PRECISION_NEIGHBOURS,
         "density_coverage_neighbours": DENSITY_NEIGHBOURS,
+        "found": {
+            "detector": f"dlib {dlib.__version__}, histograms of oriented gradients",
+            "searched_px": SEARCHED_PX,
+            "count": min(options.searched_count, len(sets.real)),
+        },
         "latents": {
             "active_unit_threshold": ACTIVE_THRESHOLD,
             "training_pictures": min(len(sets.train), LATENT_PICTURES),
@@ -91,7 +99,9 @@ def protocol_fields(
     }
 
 
-def protocol_sentence(facts: SubjectFacts, faces: FaceArrays, measured: Measured) -> str:
+def protocol_sentence(
+    facts: SubjectFacts, faces: FaceArrays, measured: Measured, options: EvaluationOptions
+) -> str:
     """The same in a few lines, as model cards print it."""
     sets, size = measured.sets, facts.image_size
     count = len(sets.real)
@@ -108,7 +118,8 @@ def protocol_sentence(facts: SubjectFacts, faces: FaceArrays, measured: Measured
         f"(× 1000): against {count} samples, seed {SEED}, features of {networks}; "
         f"floor: {len(sets.fake['floor'])} training pictures. PCA: fitted to "
         f"{min(len(sets.train), PCA_PICTURES)} training pictures, "
-        f"{sets.pca_components} components. Precision and recall: k = {PRECISION_NEIGHBOURS}. Bits "
+        f"{sets.pca_components} components. Precision and recall: k = {PRECISION_NEIGHBOURS}. "
+        f"Faces found: by dlib's detector in {min(options.searched_count, count)} pictures. Bits "
         "per dimension: evidence bound, deviation fitted to training pictures, uniform "
         "dequantisation."
     )

@@ -103,8 +103,8 @@ _DISTANCES_NOTE = (
 )
 _NEIGHBOURS_NOTE = (
     "Precision: samples that lie among real faces. Recall: real faces that lie among samples. "
-    "Density and coverage are the same without the pull of odd pictures. Real faces against real "
-    "faces are the ceiling."
+    "Density and coverage are the same without the pull of odd pictures. The detector is dlib's, "
+    "which took no part in training. Real faces are the ceiling."
 )
 _TEMPERATURE_NOTE = "Less noise gives plainer, safer faces; the variety pays for it."
 _LABELS_NOTE = (
@@ -225,11 +225,13 @@ def _neighbourhoods(measured: Measured) -> str:
         "pca_gaussian": "PCA's Gaussian",
         "floor": "real faces",
     }
-    kinds = ("precision", "recall", "density", "coverage")
+    kinds = {name: name for name in ("precision", "recall", "density", "coverage")}
+    if f"found_{main}" in it:
+        kinds["found"] = "a detector finds a face"
     rows = [
         [title, *(shaded(it[f"{kind}_{name}"]) for kind in kinds)] for name, title in titles.items()
     ]
-    return table(["", *kinds], rows, last_is_mean=True)
+    return table(["", *kinds.values()], rows, last_is_mean=True)
 
 
 def _temperatures(measured: Measured, options: EvaluationOptions) -> str:
