@@ -38,6 +38,7 @@ class Row:
 
 _NO_SSIM = "loss.ssim_weight=0"
 _STRONG = ("loss.feature_weight=0.5", "loss.adversarial_weight=0.2")
+_CRITIC_ALONE = (_NO_SSIM, "loss.feature_weight=0", "loss.adversarial_weight=0.2")
 _SIGMA = Stage("celeba-vae", (_NO_SSIM,))
 
 
@@ -81,16 +82,16 @@ ROWS: Mapping[str, Row] = {
     ),
     "sigma-vae-critic": Row(
         "sigma-VAE, critic for the last fifth",
-        _refined("vae", _NO_SSIM, "loss.feature_weight=0", first=(_NO_SSIM,), share=0.2),
+        _refined("vae", *_CRITIC_ALONE, first=(_NO_SSIM,), share=0.2),
     ),
     "wae-mmd": Row("WAE-MMD", (Stage("celeba-ae", (_NO_SSIM, "loss.mmd_weight=1000.0")),)),
     "vae-all": Row(
         "sigma-VAE with all: SSIM, features, critic",
-        _refined("vae", first=(), share=0.4),
+        _refined("vae", *_STRONG, first=(), share=0.4),
     ),
     "vae-all-again": Row(
         "sigma-VAE with all, seed 1",
-        _refined("vae", "seed=1", first=("seed=1",), share=0.4),
+        _refined("vae", *_STRONG, "seed=1", first=("seed=1",), share=0.4),
     ),
     "ae-all": Row(
         "AE with all, weaker features and critic",

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from facegen.training import RunError, TrainConfig, load_config, load_run, train_run
+from facegen.training.callbacks.pictures import picture_grid
 from facegen.training.errors import ConfigurationError, DatasetError, NonFiniteError
 from facegen.training.latents import decode_latents, encode_pictures
 from facegen.training.run import Run, RunPaths
@@ -261,6 +262,24 @@ def test_refinement_keeps_a_runs_encoder_and_trains_its_decoder_on(
     assert not tuned.model.decoder.linear.weight.equal(own["decoder.linear.weight"])
     assert {"train/critic", "train/judged", "train/features"} <= set(rows(tuned)[-1])
     assert not any("critic" in name or "maps" in name for name in tuned.model.state_dict())
+
+
+def test_refinements_samples_are_drawn_from_the_prior(
+    vae: Run, celeba: Path, tmp_path: Path
+) -> None:
+    start = f"start_from='{vae.paths.folder}'"
+    config = tiny(celeba, "celeba-vae-sharp", start, "model.head_width=4", "ema_decay=0")
+
+    tuned = train_run(config, tmp_path / "tuned", device="cpu", threads=1)
+
+    random = np.random.default_rng(config.seed)
+    noise = random.standard_normal((config.picture_count, 4), dtype=np.float32)
+    latents = vae.prior.sample(noise, random.random(config.picture_count, dtype=np.float32))
+    drawn = decode_latents(tuned.model, latents)
+    last = sorted(tuned.paths.pictures.glob("samples-*.png"))[-1]
+    across = round(config.picture_count**0.5)
+    with Image.open(last) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), picture_grid(drawn, across).squeeze())
 
 
 def test_refinement_begins_where_the_run_ended(vae: Run, celeba: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class AutoencoderModule(SharedModule):
         if self.critic is not None:
             self.model.encoder.requires_grad_(requires_grad=False)
         self._maps = (maps,)  # in a tuple, so that it is no submodule
-        self._prior = prior
+        self.prior = prior
         self.psnr = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -163,11 +163,11 @@ class AutoencoderModule(SharedModule):
 
     def _drawn(self, x: Tensor, random: torch.Generator) -> Tensor:
         """As many latents from the prior as there are pictures."""
-        assert self._prior is not None, "an adversarial recipe starts from a run with a prior"
+        assert self.prior is not None, "an adversarial recipe starts from a run with a prior"
         shape = (len(x), self.config.model.latent_size)
         noise = normal(*shape, random=random)
         chosen = uniform(len(x), random=random)
-        latents = self._prior.sample(noise.cpu().numpy(), chosen.cpu().numpy())
+        latents = self.prior.sample(noise.cpu().numpy(), chosen.cpu().numpy())
         return torch.from_numpy(latents).to(x.device)
 
     def _noise(self, x: Tensor, random: torch.Generator) -> Tensor | None:

@@ -20,9 +20,9 @@ _FITTED_COUNT = 2000
 class Pictures(Callback):
     """Writes reconstructions-EEE.png (originals on the left of each pair) and samples-EEE.png.
 
-    A VAE's samples are decoded from N(0, I), an autoencoder's from one Gaussian fitted to the
-    latents of training pictures. Pictures and noise are the same every epoch, so that epochs can be
-    compared.
+    Samples come from the prior of the run that this one refines. Without one, a VAE's are decoded
+    from N(0, I), an autoencoder's from one Gaussian fitted to the latents of training pictures.
+    Pictures and noise are the same every epoch, so that epochs can be compared.
 
     Args:
         folder: Where the PNGs go.
@@ -71,6 +71,8 @@ class Pictures(Callback):
         latent_size = module.config.model.latent_size
         random = np.random.default_rng(self.seed)
         noise = random.standard_normal((self.count, latent_size), dtype=np.float32)
+        if module.prior is not None:
+            return module.prior.sample(noise, random.random(self.count, dtype=np.float32))
         if module.config.model.kind == "vae":
             return noise
         gaussian = fit_mixture(encode_pictures(module.model, self.train), 1)
