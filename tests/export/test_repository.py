@@ -27,6 +27,7 @@ def facts(commit: str = "c0ffee") -> FamilyFacts:
         metrics={"psnr_db": 20.0},
         protocol="",
         commit=commit,
+        face_frame=(0.5, 0.65432, 0.62),
     )
 
 
@@ -46,10 +47,11 @@ def parameters(repository: Path) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
-def test_crop_is_a_fraction_in_decimals(tmp_path: Path) -> None:
+def test_crop_and_frame_are_in_decimals(tmp_path: Path) -> None:
     put(tmp_path)
 
     assert parameters(tmp_path)["facegen.crop"] == "0.8427"
+    assert parameters(tmp_path)["facegen.face_frame"] == "[0.5, 0.6543, 0.62]"
 
 
 def test_older_version_keeps_what_the_newest_says(tmp_path: Path) -> None:

@@ -80,12 +80,17 @@ def _data(run: Run, facts: FamilyFacts, terms: DatasetTerms) -> str:
     return f"""\
 ## Data
 
-{terms.title}{source}.{data_counts(run.facts)} The model sees the central square of
-{facts.crop:.4g} of a picture's shorter side ({terms.framing}), reduced to its
-size with antialiasing.
+{terms.title}{source}.{data_counts(run.facts)} The model sees
+{_seen(facts, terms)}, reduced to its size with antialiasing.
 
 Terms: {terms.terms}
 """
+
+
+def _seen(facts: FamilyFacts, terms: DatasetTerms) -> str:
+    if facts.dataset.endswith("-aligned"):
+        return terms.framing
+    return f"the central square of {facts.crop:.4g} of a picture's shorter side ({terms.framing})"
 
 
 def _training(run: Run, facts: FamilyFacts) -> str:
@@ -140,19 +145,22 @@ def _limits(run: Run, facts: FamilyFacts, terms: DatasetTerms) -> str:
 
 - Made from research data: check its terms before any other use.
 - {terms.limits}
-- {_look(run)} Faces that are not framed like the data set's (central square of
-  {facts.crop:.4g}) come back wrong.
+- {_look(run)} Faces that are not framed like the data set's come back wrong{_framing(facts)}.
 - A generated face belongs to nobody, but may resemble a real person, one of the data set's
   included. Do not pass it off as a person's picture; the service marks its pictures as synthetic.
 - Not for recognising, ranking or judging people.
 """
 
 
+def _framing(facts: FamilyFacts) -> str:
+    return ": `--face` finds and frames them" if facts.face_frame else ""
+
+
 def _look(run: Run) -> str:
     if run.config.loss.adversarial_weight:
         return (
-            "Fine detail is made up, as a critic teaches it: hair may show a weave, and earrings, "
-            "teeth and glasses may not match. What is rare in the data (hats, hands, profiles) "
+            "Fine detail is made up, as a critic teaches it: earrings, teeth and glasses may not "
+            "match. What is rare in the data (hats, hands, profiles) "
             "comes out badly."
         )
     return "Pictures are blurry, as an autoencoder's are: hair, teeth and background are averages."

@@ -22,6 +22,7 @@ __all__ = [
 _MACHINE_WORDS = {
     "device": "{}",
     "threads": "{} threads",
+    "precision": "{}",
     "torch": "PyTorch {}",
     "lightning": "Lightning {}",
 }
@@ -63,12 +64,12 @@ def training_command(config: TrainConfig | ExpressionRecipe) -> str:
 
     preset = min(preset_names(), key=lambda name: len(differing(name)))
     words = ["facegen train", preset]
-    if wanted["data.reader"] == "folder":
+    if wanted["data.reader"].startswith("folder"):
         words.append("--images FOLDER")
     words += [
         f"--set {shlex.quote(f'{key}={_toml(wanted[key])}')}"
         for key in differing(preset)
-        if key != "data.reader" or "--images FOLDER" not in words
+        if key != "data.reader" or wanted[key] != "folder"
     ]
     return " \\\n  ".join(words) if len(words) > 4 else " ".join(words)
 
