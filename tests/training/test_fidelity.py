@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from facegen.training.evaluation.fidelity import laplacian_variance, psnr_db, sharpness, ssim
+from facegen.training.evaluation.fidelity import laplacian_variance, psnr_db, sharpness, ssim, weave
 
 
 def noise(count: int, *, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -44,3 +44,19 @@ def test_blurred_pictures_have_a_fraction_of_the_sharpness() -> None:
 
     assert sharpness(real, real) == pytest.approx(1.0)
     assert sharpness(real, blurred) < 0.05
+
+
+def test_a_weave_of_single_pixels_is_seen_in_any_direction() -> None:
+    real = gaussian_filter(noise(16).astype(float), (0, 1, 1, 0))
+    signs = 1 - 2 * (np.arange(32) % 2)
+
+    for pattern in (signs[:, None], signs[None], signs[:, None] * signs):
+        woven = np.clip(real + 4 * pattern[None, ..., None], 0, 255).astype(np.uint8)
+        assert weave(real.astype(np.uint8), woven) > 100
+
+
+def test_real_and_blurred_pictures_have_no_weave() -> None:
+    real = noise(16)
+
+    assert weave(real, real) == pytest.approx(1.0)
+    assert weave(real, gaussian_filter(real.astype(float), (0, 1, 1, 0)).astype(np.uint8)) < 0.1

@@ -17,6 +17,7 @@ _MEASURES = (
     ("coverage", "coverage_{}"),
     ("faces found", "found_{}"),
     ("sharpness", "sharpness_{}"),
+    ("weave", "weave_{}"),
 )
 _JUDGES = ("_lite2", "_dlib")
 _PICTURES = {

@@ -8,7 +8,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from facegen.training.evaluation.subject import Pixels
 
-__all__ = ["laplacian_variance", "psnr_db", "sharpness", "ssim"]
+__all__ = ["laplacian_variance", "psnr_db", "sharpness", "ssim", "weave"]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -32,13 +32,39 @@ def laplacian_variance(pixels: Pixels) -> NDArray[np.float64]:
     Pech-Pacheco et al. (2000), Diatom autofocusing in brightfield microscopy. Of luma in levels of
     255, over the 4-neighbour Laplacian.
     """
-    values = []
-    for picture in pixels:
-        luma = picture @ _LUMA if picture.shape[-1] == 3 else picture[..., 0].astype(np.float32)
-        values.append(float(laplace(luma, mode="nearest").var()))
+    values = [float(laplace(_luma(picture), mode="nearest").var()) for picture in pixels]
     return np.array(values, np.float64)
 
 
 def sharpness(real: Pixels, fake: Pixels) -> float:
     """Mean Laplacian variance of pictures over that of real ones: 1 is as sharp, 0 is flat."""
     return float(laplacian_variance(fake).mean() / max(laplacian_variance(real).mean(), 1e-12))
+
+
+def weave(real: Pixels, fake: Pixels) -> float:
+    """How much more than real pictures others change from one pixel to the next and back.
+
+    Up-convolutions leave such traces: Durall et al. (2020), https://arxiv.org/abs/2003.01826.
+
+    Returns:
+        The power of a period of two pixels over that of real pictures, the largest of along rows,
+        along columns and along both; 1 is as real ones.
+    """
+    return float((_fastest(fake) / np.maximum(_fastest(real), 1e-12)).max())
+
+
+def _fastest(pixels: Pixels) -> NDArray[np.float64]:
+    """Mean power of pictures (N, H, W, C) at the highest frequencies, (3,), under Hann's window."""
+    _, height, width, _ = pixels.shape
+    window = np.hanning(height)[:, None] * np.hanning(width)
+    signs = [1 - 2.0 * (np.arange(size) % 2) for size in (height, width)]
+    rows, columns = signs[0][:, None] * window, signs[1] * window
+    patterns = np.stack([rows, columns, rows * signs[1]])
+    luma = np.stack([_luma(picture) for picture in pixels])
+    luma = luma - luma.mean((1, 2), keepdims=True)
+    power: NDArray[np.float64] = np.square(np.einsum("nhw,phw->np", luma, patterns)).mean(0)
+    return power
+
+
+def _luma(picture: Pixels) -> NDArray[np.float32]:
+    return picture @ _LUMA if picture.shape[-1] == 3 else picture[..., 0].astype(np.float32)
