@@ -51,7 +51,7 @@ _RECONSTRUCTION_LIMIT: Mapping[Storage, int] = {
 }
 """How far that may move a pixel of the reconstruction, in 8-bit levels."""
 
-_PRIOR_LIMIT: Mapping[Storage, float] = {"float32": 1e-4, "float16": 2e-3}
+_PRIOR_LIMIT: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3}
 """How far a prior's latents may be from what was fitted, in their standard deviations."""
 
 
