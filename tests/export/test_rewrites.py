@@ -7,7 +7,7 @@ from torch import nn
 from facegen.export.onnx_export import to_onnx
 from facegen.export.rewrites import decoder_forms, encoder_forms, fold_head
 from facegen.training import Autoencoder, AutoencoderConfig
-from facegen.training.autoencoder import Decoder
+from facegen.training.autoencoder import Decoder, Grain
 
 
 def trained_like(
@@ -15,12 +15,18 @@ def trained_like(
     *,
     widths: tuple[int, ...] = (8, 12, 16),
     head_width: int = 0,
+    grain: bool = False,
 ) -> Autoencoder:
     """A model whose normalisations do something, as after training."""
     torch.manual_seed(0)
     model = Autoencoder(
         AutoencoderConfig(
-            kind=kind, image_size=32, latent_size=6, widths=widths, head_width=head_width
+            kind=kind,
+            image_size=32,
+            latent_size=6,
+            widths=widths,
+            head_width=head_width,
+            grain=grain,
         )
     ).eval()
     for module in model.modules():
@@ -31,11 +37,13 @@ def trained_like(
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
+        if isinstance(module, Grain):
+            nn.init.normal_(module.strength)
     return model
 
 
-def refined_like(head_width: int) -> Decoder:
-    return trained_like(head_width=head_width).decoder
+def refined_like(head_width: int, *, grain: bool = False) -> Decoder:
+    return trained_like(head_width=head_width, grain=grain).decoder
 
 
 @pytest.mark.parametrize("widths", [(8, 12, 16), (8,)])
@@ -54,11 +62,16 @@ def test_folded_head_equals_what_it_replaces_in_float64(widths: tuple[int, ...])
 
 
 @pytest.mark.parametrize(
-    ("form", "head_width"),
-    [(form, width) for width in (0, 5) for form in decoder_forms(refined_like(width))],
+    ("form", "head_width", "grain"),
+    [
+        (form, width, grain)
+        for width in (0, 5)
+        for grain in (False, True)
+        for form in decoder_forms(refined_like(width))
+    ],
 )
-def test_every_decoder_form_computes_the_same(form: str, head_width: int) -> None:
-    decoder = refined_like(head_width)
+def test_every_decoder_form_computes_the_same(form: str, head_width: int, grain: bool) -> None:
+    decoder = refined_like(head_width, grain=grain)
     z = torch.randn(16, 6)
 
     with torch.no_grad():

@@ -5,6 +5,7 @@ from torch import nn
 from facegen.training.autoencoder import (
     Autoencoder,
     AutoencoderConfig,
+    Grain,
     Posterior,
     reparameterize,
 )
@@ -80,3 +81,35 @@ def test_signal_neither_fades_nor_grows_through_an_untrained_decoder() -> None:
 
     assert all(0.01 < deviation < 2 for deviation in deviations)
     assert picture.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_grain_lies_in_maps_of_a_quarter_of_the_side_and_more() -> None:
+    decoder = Autoencoder(AutoencoderConfig(head_width=24, grain=True)).decoder
+
+    sides = [tuple(m.noise.shape) for m in decoder.modules() if isinstance(m, Grain)]
+
+    assert sides == [(16, 16), (32, 32), (64, 64)]
+
+
+def test_decoder_without_grain_begins_one_with_it() -> None:
+    torch.manual_seed(0)
+    plain = Autoencoder(AutoencoderConfig(head_width=24)).decoder.eval()
+    grained = Autoencoder(AutoencoderConfig(head_width=24, grain=True)).decoder.eval()
+
+    missing, unexpected = grained.load_state_dict(plain.state_dict(), strict=False)
+
+    assert unexpected == []
+    assert {name.split(".")[-1] for name in missing} == {"noise", "strength"}
+    z = torch.randn(3, 128)
+    torch.testing.assert_close(grained(z), plain(z))
+
+
+def test_grain_is_the_same_for_every_picture_and_model() -> None:
+    first, second = (Grain(4, 8, nn.Identity()) for _ in range(2))
+    nn.init.ones_(first.strength)
+
+    added = first(torch.zeros(2, 4, 8, 8))
+
+    assert added[0].equal(added[1])
+    assert added[0, 0].equal(second.noise)
+    assert added.std() > 0.5

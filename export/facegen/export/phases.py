@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from facegen.training.autoencoder import Decoder
+from facegen.training.autoencoder import Decoder, Grain
 
 __all__ = ["end_in_phases", "ends_at_full_size"]
 
@@ -39,7 +39,7 @@ def end_in_phases(decoder: Decoder) -> Decoder:
         *before,
         nn.ZeroPad2d((0, 1, 0, 1)),
         _phases_of(cast(nn.ConvTranspose2d, up)),
-        activation,
+        _bent_in_phases(activation),
         _on_phases(cast(nn.Conv2d, last)),
         nn.PixelShuffle(2),
     )
@@ -58,6 +58,26 @@ def _phases_of(up: nn.ConvTranspose2d) -> nn.Conv2d:
         for (y, tap_y), (x, tap_x) in product(_UP_TAPS[py].items(), _UP_TAPS[px].items()):
             kernel[:, py, px, :, y, x] = weight[:, :, tap_y, tap_x].T
     return _convolution(kernel.reshape(outputs * 4, inputs, 2, 2), up.bias, padding=0)
+
+
+def _bent_in_phases(activation: nn.Module) -> nn.Module:
+    """A nonlinearity on phases; grain lies where its pixels went."""
+    if not isinstance(activation, Grain):
+        return activation
+    grain = activation.strength.detach() * activation.noise  # (C, H, W)
+    return _Grained(nn.functional.pixel_unshuffle(grain, 2), activation.activation)
+
+
+class _Grained(nn.Module):
+    """Adds a fixed map (C, H, W) before a nonlinearity."""
+
+    def __init__(self, grain: Tensor, activation: nn.Module) -> None:
+        super().__init__()
+        self.grain = nn.Parameter(grain)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(x + self.grain))
 
 
 def _on_phases(convolution: nn.Conv2d) -> nn.Conv2d:

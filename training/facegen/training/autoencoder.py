@@ -16,12 +16,16 @@ __all__ = [
     "AutoencoderOutput",
     "Decoder",
     "Encoder",
+    "Grain",
     "Posterior",
     "reparameterize",
 ]
 
 _LOGVAR_LIMIT = 10.0
 """exp(±10) spans every posterior seen in training and keeps float16 and the KL finite."""
+
+_GRAIN_SHARE = 0.25
+"""Maps of at least this part of a picture's side have grain: 16, 32 and 64 of 64."""
 
 _OUTPUT_GAIN = 0.2
 """Pictures deviate from grey by about this much: the first reconstructions do too."""
@@ -44,6 +48,8 @@ class AutoencoderConfig(BaseModel):
     """Channels of the encoder's stages; the decoder has the same in reverse."""
     head_width: int = Field(default=0, ge=0)
     """Channels at full size before a last convolution of the decoder; 0 has none."""
+    grain: bool = False
+    """Add fixed noise of learned strength in the decoder's last maps: hair and skin need chance."""
     activation: Literal["silu", "leaky-relu"] = "silu"
     """The nonlinearity after every normalisation."""
 
@@ -104,13 +110,49 @@ def _up_convolution(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.ConvT
     return convolution
 
 
+class Grain(nn.Module):
+    """Adds noise that is the same for every picture, as strong as learned, before a nonlinearity.
+
+    A convolution that has to draw hair from smooth maps repeats a pattern: it has no source of
+    chance. Karras et al. (2019), https://arxiv.org/abs/1812.04948, section 3.2, give it noise; here
+    that is fixed, so that a latent has one picture.
+
+    Args:
+        channels: Of the maps, (B, C, H, H).
+        side: Their H.
+        activation: The nonlinearity.
+    """
+
+    noise: Tensor
+
+    def __init__(self, channels: int, side: int, activation: nn.Module) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(side)
+        self.register_buffer("noise", torch.randn(side, side, generator=random))  # (H, H)
+        self.strength = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add and bend: (B, C, H, H) to the same shape."""
+        bent: Tensor = self.activation(x + self.strength * self.noise)
+        return bent
+
+
+def _bend(channels: int, side: int, config: AutoencoderConfig) -> nn.Module:
+    """The nonlinearity after an up-convolution, with grain where maps are large."""
+    if config.grain and side >= _GRAIN_SHARE * config.image_size:
+        return Grain(channels, side, _activation(config))
+    return _activation(config)
+
+
 def _head(inputs: int, config: AutoencoderConfig) -> list[nn.Module]:
     if not config.head_width:
         return [_up_convolution(inputs, config.channels, gain=_OUTPUT_GAIN)]
     last = nn.Conv2d(config.head_width, config.channels, kernel_size=3, padding=1)
     nn.init.normal_(last.weight, std=_OUTPUT_GAIN * math.sqrt(2 / (config.head_width * 9)))
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # it has one
-    return [_up_convolution(inputs, config.head_width), _activation(config), last]
+    bend = _bend(config.head_width, config.image_size, config)
+    return [_up_convolution(inputs, config.head_width), bend, last]
 
 
 class Encoder(nn.Module):
@@ -172,8 +214,9 @@ class Decoder(nn.Module):
         self.linear = nn.Linear(config.latent_size, self.width * self.side * self.side)
         widths = config.widths[::-1]
         stages: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            stages += [_up_convolution(inputs, outputs), _activation(config)]
+        for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
+            bend = _bend(outputs, self.side * 2**index, config)
+            stages += [_up_convolution(inputs, outputs), bend]
         self.stages = nn.Sequential(*stages, *_head(widths[-1], config))
 
     def forward(self, z: Tensor) -> Tensor:

@@ -288,10 +288,10 @@ def _start(model: nn.Module, config: AnyRecipe, start: AnyRun | None) -> None:
 
 
 def _fits(start: AnyRecipe, config: AnyRecipe) -> bool:
-    """Whether a run's model can begin another's: the decoder of an autoencoder may get a head."""
+    """Whether a run's model can begin another's: a decoder may get a head, and grain."""
     if isinstance(start, TrainConfig) and isinstance(config, TrainConfig):
-        head = {"head_width": config.model.head_width}
-        return start.model.model_copy(update=head) == config.model
+        added = {"head_width": config.model.head_width, "grain": config.model.grain}
+        return start.model.model_copy(update=added) == config.model
     return start.model == config.model
 
 

@@ -47,8 +47,8 @@ def learning_rate_schedule(
 
 
 def weight_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """A model's parameters for AdamW: biases and normalisations do not decay."""
+    """A model's parameters for AdamW: biases, normalisations and grain do not decay."""
     return [
-        {"params": [p for p in model.parameters() if p.ndim > 1]},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if p.squeeze().ndim > 1]},
+        {"params": [p for p in model.parameters() if p.squeeze().ndim <= 1], "weight_decay": 0.0},
     ]
