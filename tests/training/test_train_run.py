@@ -288,6 +288,7 @@ def test_refinement_begins_where_the_run_ended(vae: Run, celeba: Path, tmp_path:
         "celeba-vae-sharp",
         f"start_from='{vae.paths.folder}'",
         "model.head_width=0",
+        "model.grain=false",
         "optimizer.learning_rate=1e-12",
         "ema_decay=0",
     )
