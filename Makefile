@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DATA   ?= data
-FAMILIES := celeba-vae celeba-ae lfw-vae
+FAMILIES := celeba-vae celeba-ae lfw-vae lfw-ae fer-vae fer-ae
 EXPRESSION_PRESETS := fer-guide-a fer-guide-b fer-judge fer-aligner fer-expressions
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -5,9 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 photo=${1:-docs/pictures/astronaut.jpg}
-# The square around the face of the bundled portrait, framed like CelebA: eyes half-way down.
-square=()
-[ $# -gt 0 ] || square=(--square 138,12,173)
 
 mkdir -p out
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -21,9 +18,10 @@ facegen health --wait --timeout-s 60 >/dev/null || { cat out/server.log >&2; exi
 
 facegen models
 facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png
-facegen reconstruct "$photo" "${square[@]}" --out out/reconstruction --side-by-side out/reconstruction.png
+facegen reconstruct "$photo" --face --out out/reconstruction --side-by-side out/reconstruction.png
 facegen interpolate --seeds 7,8 --count 9 --out out/path --strip out/path.png
 facegen edit --seed 7 --traverse Smiling --from -1 --to 1 --count 9 --strip out/smile.png --animation out/smile.webp
+facegen edit "$photo" --face --more Eyeglasses --out out/glasses.jpg
 facegen transfer "$photo" --all --out out/expressions.jpg
 facegen transfer "$photo" --expression neutral --out out/neutral.jpg
 
@@ -34,6 +32,7 @@ the same faces as one grid  out/faces.png
 a photo and what it became  out/reconstruction.png
 from one face to another    out/path.png
 a face, and its smile       out/smile.png, out/smile.webp
+a photo, with glasses       out/glasses.jpg
 a photo, five expressions   out/expressions.jpg
 the same photo, no smile    out/neutral.jpg
 END
