@@ -116,6 +116,17 @@ def test_exclusive_labels_start_from_the_commonest() -> None:
     np.testing.assert_allclose(directions.vector("A"), 2 * (places[0] - places[1]), atol=0.4)
 
 
+def test_expressions_start_from_neutral_however_rare() -> None:
+    random = np.random.default_rng(3)
+    values = np.eye(3, dtype=np.bool_)[random.choice(3, 500, p=[0.2, 0.7, 0.1])]
+    latents = random.standard_normal((500, SIZE)).astype(np.float32)
+
+    names = ("surprise", "happiness", "neutral")
+    directions = fit_directions(latents, labels_of(values, names, exclusive=True))
+
+    assert directions.names[:2] == ("surprise", "happiness")
+
+
 def test_pictures_of_unknown_labels_are_left_out() -> None:
     latents, values, _ = labelled_latents()
     known = np.arange(len(latents)) % 4 > 0

@@ -27,6 +27,9 @@ _HELD = ("Male", "Young")
 """CelebA's labels that are kept equal where another's change is sought. With all 39 others equal a
 smile loses its cheeks and its open mouth, which have labels of their own."""
 
+_REST = "neutral"
+"""The one of labels that exclude each other that a direction starts from."""
+
 _REACH = 2.0
 """Differences of means in a direction: moved by one, a face stands between those without the label
 and those with it, and a classifier takes few for the latter."""
@@ -183,13 +186,15 @@ def principal_axes(latents: NDArray[np.float32], count: int) -> NDArray[np.float
 
 
 def _informative(labels: Labels) -> list[int]:
-    """Labels that some known pictures have and some not; of exclusive ones not the commonest.
+    """Labels that some known pictures have and some not; of exclusive ones all but one.
 
-    Faces with the commonest of labels that exclude each other, such as the neutral expression, are
-    what the directions of the others start from.
+    Faces with that one are what the directions of the others start from: the neutral expression,
+    or the commonest label where there is none.
     """
     counts = labels.values[labels.known].sum(0)
     kept = [k for k, count in enumerate(counts) if 0 < count < labels.known.sum()]
     if labels.exclusive and len(kept) > 1:
-        kept.remove(int(counts.argmax()))
+        names = [labels.names[k] for k in kept]
+        rest = kept[names.index(_REST)] if _REST in names else int(counts.argmax())
+        kept.remove(rest)
     return kept
