@@ -21,7 +21,7 @@ facegen generate --count 64 --seed 7 --out out/faces --grid out/faces.png
 facegen reconstruct "$photo" --face --out out/reconstruction --side-by-side out/reconstruction.png
 facegen interpolate --seeds 7,8 --count 9 --out out/path --strip out/path.png
 facegen edit --seed 7 --traverse Smiling --from -1 --to 1 --count 9 --strip out/smile.png --animation out/smile.webp
-facegen edit "$photo" --face --more Eyeglasses --out out/glasses.jpg
+facegen edit "$photo" --face --more Black_Hair --out out/black-hair.jpg
 facegen transfer "$photo" --all --out out/expressions.jpg
 facegen transfer "$photo" --expression neutral --out out/neutral.jpg
 
@@ -32,7 +32,7 @@ the same faces as one grid  out/faces.png
 a photo and what it became  out/reconstruction.png
 from one face to another    out/path.png
 a face, and its smile       out/smile.png, out/smile.webp
-a photo, with glasses       out/glasses.jpg
+a photo, with black hair    out/black-hair.jpg
 a photo, five expressions   out/expressions.jpg
 the same photo, no smile    out/neutral.jpg
 END
