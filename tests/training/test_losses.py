@@ -5,6 +5,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as exact_kl
+from torch.nn import functional
 
 from facegen.training.losses import (
     feature_distance,
@@ -87,6 +88,17 @@ def test_structural_dissimilarity_of_equal_pictures_is_zero() -> None:
     x = torch.rand(2, 3, 16, 16)
 
     torch.testing.assert_close(structural_dissimilarity(x, x), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_structural_dissimilarity_keeps_32_bits_under_autocast() -> None:
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    blurred = functional.avg_pool2d(x, 5, stride=1, padding=2)
+    exact = structural_dissimilarity(blurred, x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = structural_dissimilarity(blurred, x)
+
+    torch.testing.assert_close(found, exact)
 
 
 def test_free_bits_count_what_goes_beyond_them() -> None:

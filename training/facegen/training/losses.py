@@ -147,16 +147,18 @@ def structural_dissimilarity(reconstruction: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B,): mean over windows and channels, 0 where equal, at most 2.
     """
+    x = x.float().contiguous()
+    reconstruction = reconstruction.float().contiguous()
     rows, columns = (_box_filter(size, like=x) for size in x.shape[-2:])
 
     def local_mean(values: Tensor) -> Tensor:
         return rows @ values @ columns.T
 
-    reconstruction, x = reconstruction.contiguous(), x.contiguous()
-    mean_y, mean_x = local_mean(reconstruction), local_mean(x)
-    product, squares = mean_y * mean_x, mean_y.square() + mean_x.square()
-    covariance = local_mean(reconstruction * x) - product
-    variances = local_mean(reconstruction.square() + x.square()) - squares
+    with _full_precision(x):  # variances are small differences
+        mean_y, mean_x = local_mean(reconstruction), local_mean(x)
+        product, squares = mean_y * mean_x, mean_y.square() + mean_x.square()
+        covariance = local_mean(reconstruction * x) - product
+        variances = local_mean(reconstruction.square() + x.square()) - squares
     similarity = (2 * product + _SSIM_C1) * (2 * covariance + _SSIM_C2)
     similarity = similarity / ((squares + _SSIM_C1) * (variances + _SSIM_C2))
     return 1 - similarity.flatten(1).mean(1)
@@ -176,6 +178,19 @@ def feature_distance(reconstruction: Sequence[Tensor], x: Sequence[Tensor]) -> T
     """
     gaps = [(r - p).abs().flatten(1).mean(1) for r, p in zip(reconstruction, x, strict=True)]
     return torch.stack(gaps).mean(0)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """A context whose products are not rounded to bfloat16, whatever the training's precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _cosines(size: int, *, like: Tensor) -> Tensor:
+    """The orthonormal discrete cosine transform of type II as a matrix, (size, size)."""
+    n = torch.arange(size, device=like.device)
+    waves = torch.cos(math.pi / size * (n + 0.5) * n[:, None])
+    waves[0] *= math.sqrt(0.5)
+    return waves * math.sqrt(2 / size)
 
 
 def _box_filter(size: int, *, like: Tensor) -> Tensor:
