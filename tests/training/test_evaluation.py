@@ -63,7 +63,7 @@ def test_evaluation_measures_every_set_with_every_network(measured: dict[str, An
     for network in ("lite2", "dlib"):
         expected |= {f"{kind}_{it}_{network}" for kind in ("frechet", "kernel") for it in judged}
     expected |= {f"frechet_mixture_to_pca_gaussian{it}" for it in ("", "_lite2", "_dlib")}
-    expected |= {f"{kind}_{name}" for kind in ("sharpness", "weave") for name in SETS}
+    expected |= {f"{kind}_{name}" for kind in ("sharpness", "spectrum", "weave") for name in SETS}
     kinds = ("precision", "recall", "density", "coverage")
     expected |= {f"{kind}_{name}" for kind in kinds for name in ("floor", "mixture", "normal")}
     expected |= {f"found_{name}" for name in judged}

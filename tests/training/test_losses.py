@@ -1,7 +1,10 @@
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn
 from skimage.metrics import structural_similarity
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as exact_kl
@@ -14,6 +17,7 @@ from facegen.training.losses import (
     kl_divergence,
     maximum_mean_discrepancy,
     optimal_log_sigma,
+    spectral_distance,
     squared_error,
     structural_dissimilarity,
 )
@@ -90,15 +94,45 @@ def test_structural_dissimilarity_of_equal_pictures_is_zero() -> None:
     torch.testing.assert_close(structural_dissimilarity(x, x), torch.zeros(2), atol=1e-5, rtol=0)
 
 
-def test_structural_dissimilarity_keeps_32_bits_under_autocast() -> None:
+@pytest.mark.parametrize("loss", [structural_dissimilarity, spectral_distance])
+def test_losses_of_small_differences_keep_32_bits_under_autocast(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> None:
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     blurred = functional.avg_pool2d(x, 5, stride=1, padding=2)
-    exact = structural_dissimilarity(blurred, x)
+    exact = loss(blurred, x)
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = structural_dissimilarity(blurred, x)
+        found = loss(blurred, x)
 
     torch.testing.assert_close(found, exact)
+
+
+def test_spectral_distance_is_that_of_the_cosine_transforms_powers() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 3, 16, 12, generator=random)
+    decoded = torch.rand(7, 3, 16, 12, generator=random)
+
+    made, real = (
+        np.square(dctn(pictures.double().numpy(), axes=(1, 2, 3), norm="ortho")).mean(0)
+        + 1 / (12 * 255**2)
+        for pictures in (decoded, x)
+    )
+    expected = np.square(np.log(made / real)).mean()
+
+    assert float(spectral_distance(decoded, x)) == pytest.approx(expected, rel=1e-4)
+    assert float(spectral_distance(x, x)) == 0
+
+
+def test_spectral_distance_sees_beads_where_others_see_texture() -> None:
+    x = 0.1 * torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+    again = 0.1 * torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(1)) + 0.5
+    wave = torch.cos(torch.arange(32) * math.pi / 2)  # a period of four pixels
+    beads = 0.5 + 0.2 * wave * wave[:, None]
+
+    torch.testing.assert_close(beads.std(), x.std(), atol=0.02, rtol=0)
+    assert spectral_distance(again, x) < 0.1
+    assert spectral_distance(beads.expand_as(x), x) > 10
 
 
 def test_free_bits_count_what_goes_beyond_them() -> None:

@@ -260,7 +260,8 @@ def test_refinement_keeps_a_runs_encoder_and_trains_its_decoder_on(
     for name, weights in tuned.model.encoder.state_dict(prefix="encoder.").items():
         assert weights.equal(own[name]), name
     assert not tuned.model.decoder.linear.weight.equal(own["decoder.linear.weight"])
-    assert {"train/critic", "train/judged", "train/features"} <= set(rows(tuned)[-1])
+    terms = {"train/critic", "train/judged", "train/features", "train/spectrum"}
+    assert terms <= set(rows(tuned)[-1])
     assert not any("critic" in name or "maps" in name for name in tuned.model.state_dict())
 
 

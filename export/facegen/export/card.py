@@ -135,7 +135,9 @@ def _loss(config: TrainConfig) -> str:
     if loss.feature_weight:
         terms.append(f"{loss.feature_weight:g} · the distance in frozen features a value")
     if loss.adversarial_weight:
-        terms.append(f"{loss.adversarial_weight:g} · a critic's judgement of features a value")
+        terms.append(f"{loss.adversarial_weight:g} · a critic's judgement a value")
+    if loss.spectrum_weight:
+        terms.append(f"{loss.spectrum_weight:g} · the distance of spectra a value")
     return " + ".join(terms)
 
 

@@ -18,6 +18,7 @@ _MEASURES = (
     ("faces found", "found_{}"),
     ("sharpness", "sharpness_{}"),
     ("weave", "weave_{}"),
+    ("spectrum", "spectrum_{}"),
 )
 _JUDGES = ("_lite2", "_dlib")
 _PICTURES = {

@@ -13,6 +13,7 @@ __all__ = [
     "kl_divergence",
     "maximum_mean_discrepancy",
     "optimal_log_sigma",
+    "spectral_distance",
     "squared_error",
     "structural_dissimilarity",
 ]
@@ -22,6 +23,9 @@ _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 """The paper's constants for pictures in [0, 1]."""
 
 _MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+_LEVEL_VARIANCE = 1 / (12 * 255**2)
+"""Of what rounding to 8 bits adds to a value: weaker waves do not count."""
 
 _MINIMUM_LOG_SIGMA = -6.0
 """Half an 8-bit level: a perfect reconstruction must not make the likelihood infinite."""
@@ -178,6 +182,36 @@ def feature_distance(reconstruction: Sequence[Tensor], x: Sequence[Tensor]) -> T
     """
     gaps = [(r - p).abs().flatten(1).mean(1) for r, p in zip(reconstruction, x, strict=True)]
     return torch.stack(gaps).mean(0)
+
+
+def spectral_distance(decoded: Tensor, x: Tensor) -> Tensor:
+    """How far the spectrum of decoded pictures is from that of real ones, in square nats.
+
+    Durall et al. (2020), Watch your Up-Convolution, https://arxiv.org/abs/2003.01826:
+    up-convolutions draw texture in narrow peaks, and nothing between them. Here the spectrum is
+    that of all axes, where the peaks are seen, and of means over pictures, so that no picture is
+    asked for the texture of another.
+
+    Args:
+        decoded: Decoded faces, (N, C, H, W), not clamped.
+        x: Real pictures, (B, C, H, W) in [0, 1].
+
+    Returns:
+        (): mean over the cosines of all axes of the squared logarithm of the ratio of powers.
+    """
+    return torch.log(_mean_power(decoded) / _mean_power(x)).square().mean()
+
+
+def _mean_power(x: Tensor) -> Tensor:
+    """Mean over pictures of the power of cosines, (C, H, W): no edge leaks into them.
+
+    Along the channels too, so that a spot of light is not taken for one of colour.
+    """
+    x = x.float()
+    colours, rows, columns = (_cosines(size, like=x) for size in x.shape[1:])
+    with _full_precision(x):
+        waves = torch.einsum("dc,bchw->bdhw", colours, rows @ x @ columns.T)
+    return waves.square().mean(0) + _LEVEL_VARIANCE
 
 
 def _full_precision(x: Tensor) -> torch.autocast:

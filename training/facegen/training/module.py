@@ -9,7 +9,7 @@ from facegen.training.alterations import alter
 from facegen.training.autoencoder import Autoencoder
 from facegen.training.batches import augment
 from facegen.training.critic import Critic, adversarial_losses
-from facegen.training.losses import feature_distance
+from facegen.training.losses import feature_distance, spectral_distance
 from facegen.training.objective import LossTerms, objective
 from facegen.training.perception import FeatureMaps
 from facegen.training.prior import MixturePrior
@@ -80,8 +80,13 @@ class AutoencoderModule(SharedModule):
         terms = objective(outputs, x, self.config.loss, noise=noise, step=self.global_step)
         self._log_terms("train", terms, len(x))
         loss = terms.total / x[0].numel()
+        decoded = outputs.reconstruction
+        if self.critic is not None:
+            decoded = torch.cat([decoded, self.model.decoder(self._drawn(x, random))])
+        if self.config.loss.spectrum_weight:
+            loss = loss + self._spectral_loss(x, decoded)
         if self.config.loss.perceptual:
-            loss = loss + self._perceptual_loss(x, outputs.reconstruction, random)
+            loss = loss + self._perceptual_loss(x, decoded)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -131,9 +136,12 @@ class AutoencoderModule(SharedModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def _perceptual_loss(
-        self, x: Tensor, reconstruction: Tensor, random: torch.Generator
-    ) -> Tensor:
+    def _spectral_loss(self, x: Tensor, decoded: Tensor) -> Tensor:
+        distance = spectral_distance(decoded, x)
+        self.log("train/spectrum", distance.detach(), on_step=False, on_epoch=True)
+        return self.config.loss.spectrum_weight * distance
+
+    def _perceptual_loss(self, x: Tensor, decoded: Tensor) -> Tensor:
         (maps,) = self._maps
         assert maps is not None, "a recipe with these losses brings its maps"
         maps.to(x.device)
@@ -142,10 +150,9 @@ class AutoencoderModule(SharedModule):
         def altered(pictures: Tensor, purpose: str) -> Tensor:
             return alter(pictures, generator(seed, purpose, step, device=x.device))
 
+        reconstruction, *samples = torch.split(decoded, len(x))
         fake = altered(reconstruction, "alter")  # as the pictures are: the two are compared
-        if self.critic is not None:
-            samples = self.model.decoder(self._drawn(x, random))
-            fake = torch.cat([fake, altered(samples, "alter-samples")])
+        fake = torch.cat([fake, *(altered(drawn, "alter-samples") for drawn in samples)])
         real = altered(x, "alter")
         with torch.no_grad():
             real_maps = maps(real)

@@ -65,6 +65,8 @@ class LossConfig(_Frozen):
     adversarial_weight: float = Field(default=0.0, ge=0)
     """Weight of a critic's judgement for every value of an image. It needs a run to start from,
     whose encoder and prior stay: the decoder alone is trained."""
+    spectrum_weight: float = Field(default=0.0, ge=0)
+    """Weight of the distance from the spectrum of real pictures, for every value of an image."""
     ssim_weight: float = Field(default=0.0, ge=0)
     """Weight of 1 − SSIM for every value of an image, beside reconstruction's nats a value."""
 

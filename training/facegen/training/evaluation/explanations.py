@@ -33,6 +33,7 @@ _KINDS = {
     "density": "how densely these lie where real ones do; 1 for one distribution",
     "coverage": "share of real pictures with one of these nearby",
     "found": "share of pictures in which dlib's detector finds a face",
+    "spectrum": "mean squared logarithm of waves' power over the real pictures'; 0 is as real",
     "weave": "power of a period of two pixels over the real pictures'; 1 is as real",
     "sharpness": "Laplacian variance over the real pictures'; 1 is as sharp",
 }

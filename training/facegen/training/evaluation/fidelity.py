@@ -7,8 +7,9 @@ from scipy.ndimage import laplace
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from facegen.training.evaluation.subject import Pixels
+from facegen.training.losses import spectral_distance
 
-__all__ = ["laplacian_variance", "psnr_db", "sharpness", "ssim", "weave"]
+__all__ = ["laplacian_variance", "psnr_db", "sharpness", "spectrum", "ssim", "weave"]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -39,6 +40,12 @@ def laplacian_variance(pixels: Pixels) -> NDArray[np.float64]:
 def sharpness(real: Pixels, fake: Pixels) -> float:
     """Mean Laplacian variance of pictures over that of real ones: 1 is as sharp, 0 is flat."""
     return float(laplacian_variance(fake).mean() / max(laplacian_variance(real).mean(), 1e-12))
+
+
+def spectrum(real: Pixels, fake: Pixels) -> float:
+    """How far pictures' spectrum is from that of real ones: `losses.spectral_distance`."""
+    x, y = (torch.tensor(it).permute(0, 3, 1, 2) / 255.0 for it in (real, fake))
+    return float(spectral_distance(y, x))
 
 
 def weave(real: Pixels, fake: Pixels) -> float:

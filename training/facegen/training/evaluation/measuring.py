@@ -13,7 +13,7 @@ from facegen.training.data.points import FOUND, find_points
 from facegen.training.distances import frechet_distance, kernel_distance
 from facegen.training.errors import ConfigurationError
 from facegen.training.evaluation.draws import Draws, draw
-from facegen.training.evaluation.fidelity import psnr_db, sharpness, ssim, weave
+from facegen.training.evaluation.fidelity import psnr_db, sharpness, spectrum, ssim, weave
 from facegen.training.evaluation.inception import InceptionDistance
 from facegen.training.evaluation.labels import rows_with
 from facegen.training.evaluation.likelihood import (
@@ -114,6 +114,7 @@ def _measure_fidelity(measured: Measured) -> None:
     for name, pictures in sets.fake.items():
         numbers[f"sharpness_{name}"] = sharpness(sets.real, pictures)
         numbers[f"weave_{name}"] = weave(sets.real, pictures)
+        numbers[f"spectrum_{name}"] = spectrum(sets.real, pictures)
 
 
 def _measure_likelihood(measured: Measured, subject: Subject, draws: Draws) -> None:
