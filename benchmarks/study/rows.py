@@ -37,8 +37,9 @@ class Row:
 
 
 _NO_SSIM = "loss.ssim_weight=0"
-_STRONG = ("loss.feature_weight=0.5", "loss.adversarial_weight=0.2")
-_CRITIC_ALONE = (_NO_SSIM, "loss.feature_weight=0", "loss.adversarial_weight=0.2")
+_STRONG = ("loss.feature_weight=0.7", "loss.adversarial_weight=0.4", "loss.spectrum_weight=0.2")
+_NO_SPECTRUM = "loss.spectrum_weight=0"
+_CRITIC_ALONE = (_NO_SSIM, _NO_SPECTRUM, "loss.feature_weight=0")
 _SIGMA = Stage("celeba-vae", (_NO_SSIM,))
 
 
@@ -86,19 +87,23 @@ ROWS: Mapping[str, Row] = {
     ),
     "wae-mmd": Row("WAE-MMD", (Stage("celeba-ae", (_NO_SSIM, "loss.mmd_weight=1000.0")),)),
     "vae-all": Row(
-        "sigma-VAE with all: SSIM, features, critic",
-        _refined("vae", *_STRONG, first=(), share=0.4),
+        "sigma-VAE with all: SSIM, features, critic, spectrum",
+        _refined("vae", first=(), share=0.4),
     ),
     "vae-all-again": Row(
         "sigma-VAE with all, seed 1",
-        _refined("vae", *_STRONG, "seed=1", first=("seed=1",), share=0.4),
+        _refined("vae", "seed=1", first=("seed=1",), share=0.4),
+    ),
+    "vae-no-spectrum": Row(
+        "sigma-VAE with all but the spectrum",
+        _refined("vae", _NO_SPECTRUM, first=(), share=0.4),
     ),
     "ae-all": Row(
-        "AE with all, weaker features and critic",
+        "AE with all, weaker",
         _refined("ae", first=(), share=0.4),
     ),
     "ae-all-strong": Row(
-        "AE with all: SSIM, features, critic",
+        "AE with all: SSIM, features, critic, spectrum",
         _refined("ae", *_STRONG, first=(), share=0.4),
     ),
     "ae-all-strong-again": Row(
