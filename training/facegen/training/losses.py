@@ -193,7 +193,7 @@ def spectral_distance(decoded: Tensor, x: Tensor) -> Tensor:
     asked for the texture of another.
 
     Args:
-        decoded: Decoded faces, (N, C, H, W), not clamped.
+        decoded: Decoded faces, (N, C, H, W), clamped: nothing may stand where nobody sees it.
         x: Real pictures, (B, C, H, W) in [0, 1].
 
     Returns:

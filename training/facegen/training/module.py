@@ -137,7 +137,7 @@ class AutoencoderModule(SharedModule):
         }
 
     def _spectral_loss(self, x: Tensor, decoded: Tensor) -> Tensor:
-        distance = spectral_distance(decoded, x)
+        distance = spectral_distance(decoded.clamp(0, 1), x)  # as it is seen
         self.log("train/spectrum", distance.detach(), on_step=False, on_epoch=True)
         return self.config.loss.spectrum_weight * distance
 
