@@ -37,7 +37,7 @@ class Row:
 
 
 _NO_SSIM = "loss.ssim_weight=0"
-_STRONG = ("loss.feature_weight=0.7", "loss.adversarial_weight=0.4", "loss.spectrum_weight=0.2")
+_STRONG = ("loss.feature_weight=0.5", "loss.adversarial_weight=0.2", "loss.spectrum_weight=0.2")
 _NO_SPECTRUM = "loss.spectrum_weight=0"
 _CRITIC_ALONE = (_NO_SSIM, _NO_SPECTRUM, "loss.feature_weight=0")
 _SIGMA = Stage("celeba-vae", (_NO_SSIM,))

@@ -1,4 +1,4 @@
-"""The critic of adversarial refinement: it tells real faces from decoded ones."""
+"""The critic of adversarial refinement: it tells real faces from decoded ones by their features."""
 
 from collections.abc import Sequence
 
@@ -16,62 +16,38 @@ _WIDTH = 64
 _HALVED_MAP_COUNT = 2
 """The first maps are halved before their places are scored: 8 × 8, 4 × 4, 4 × 4 at 64 pixels."""
 
-_PICTURE_DEVIATION = 0.25
-"""Pictures deviate from grey by about this much; the maps of features have deviation 1."""
-
 
 class Critic(nn.Module):
-    """A patch critic with spectral normalisation on the pictures and on maps of their features.
+    """A patch critic with spectral normalisation on each of several maps of features.
 
     Sauer et al. (2021), Projected GANs Converge Faster, https://arxiv.org/abs/2111.01007: a critic
     that need not learn to see teaches within minutes. Miyato et al. (2018),
-    https://arxiv.org/abs/1802.05957. A frozen network whose first layer has stride 2 hardly sees
-    what changes from one pixel to the next, so a head of the pictures' own judges that.
+    https://arxiv.org/abs/1802.05957.
 
     Args:
-        picture_channels: 3 for RGB, 1 for grey.
-        feature_channels: Of the maps of features.
+        channels: Of the maps.
     """
 
-    def __init__(
-        self, picture_channels: int, *, feature_channels: Sequence[int] = FEATURE_CHANNELS
-    ) -> None:
+    def __init__(self, channels: Sequence[int] = FEATURE_CHANNELS) -> None:
         super().__init__()
-        self.heads = nn.ModuleList([_picture_head(picture_channels)])
-        self.heads.extend(
-            _feature_head(count, halvings=int(index < _HALVED_MAP_COUNT))
-            for index, count in enumerate(feature_channels)
+        self.heads = nn.ModuleList(
+            _head(count, halvings=int(index < _HALVED_MAP_COUNT))
+            for index, count in enumerate(channels)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Score the places of pictures and maps.
+        """Score the places of maps.
 
         Args:
-            maps: The pictures, about [0, 1], and their features, in the order of
-                `feature_channels`: (B, C, H, W) each.
+            maps: (B, C, H, W) each, in the order of `channels`.
 
         Returns:
             (B, 1, ·, ·) each; higher is more real.
         """
-        pictures, *features = maps
-        scaled = [(pictures - 0.5) / _PICTURE_DEVIATION, *features]
-        return [head(x) for head, x in zip(self.heads, scaled, strict=True)]
+        return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
 
-def _picture_head(channels: int) -> nn.Sequential:
-    narrow = _WIDTH // 2
-    return nn.Sequential(
-        spectral_norm(nn.Conv2d(channels, narrow, kernel_size=4, stride=2, padding=1)),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(narrow, _WIDTH, kernel_size=4, stride=2, padding=1)),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(_WIDTH, _WIDTH, kernel_size=3, padding=1)),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(_WIDTH, 1, kernel_size=1)),
-    )
-
-
-def _feature_head(channels: int, *, halvings: int) -> nn.Sequential:
+def _head(channels: int, *, halvings: int) -> nn.Sequential:
     layers: list[nn.Module] = [spectral_norm(nn.Conv2d(channels, _WIDTH, kernel_size=1))]
     for _ in range(halvings):
         strided = nn.Conv2d(_WIDTH, _WIDTH, kernel_size=4, stride=2, padding=1)

@@ -62,7 +62,7 @@ class AutoencoderModule(SharedModule):
         self.model = Autoencoder(config.model)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.critic = Critic(config.model.channels) if config.loss.adversarial_weight else None
+        self.critic = Critic() if config.loss.adversarial_weight else None
         if self.critic is not None:
             self.model.encoder.requires_grad_(requires_grad=False)
         self._maps = (maps,)  # in a tuple, so that it is no submodule
@@ -153,16 +153,13 @@ class AutoencoderModule(SharedModule):
         reconstruction, *samples = torch.split(decoded, len(x))
         fake = altered(reconstruction, "alter")  # as the pictures are: the two are compared
         fake = torch.cat([fake, *(altered(drawn, "alter-samples") for drawn in samples)])
-        real = altered(x, "alter")
         with torch.no_grad():
-            real_maps = maps(real)
+            real_maps = maps(altered(x, "alter"))
         fake_maps = maps(fake)
         distance = feature_distance([m[: len(x)] for m in fake_maps], real_maps).mean()
         logged, loss = {"train/features": distance.detach()}, weights.feature_weight * distance
         if self.critic is not None:
-            critic_loss, judged = adversarial_losses(
-                self.critic, [real, *real_maps], [fake, *fake_maps]
-            )
+            critic_loss, judged = adversarial_losses(self.critic, real_maps, fake_maps)
             logged |= {"train/critic": critic_loss.detach(), "train/judged": judged.detach()}
             loss = loss + weights.adversarial_weight * judged + _CRITIC_LOSS_SCALE * critic_loss
         self.log_dict(logged, on_step=False, on_epoch=True)

@@ -19,9 +19,7 @@ class FeatureMaps(nn.Module):
     """EfficientNet-Lite1's maps at strides 4, 8 and 16, frozen, standardised by real pictures.
 
     Not Lite0, whose features measure the finished model: a network that a model was trained against
-    is no judge of it. Pictures are seen at their own size, for speed, and without their highest
-    frequency, which a first layer of stride 2 takes for something else: a decoder would learn to
-    weave it (Zhang 2019, https://arxiv.org/abs/1904.11486, on such aliasing).
+    is no judge of it. Pictures are seen at their own size, for speed.
 
     Args:
         pictures: Real ones, (N, C, H, W) in [0, 1], at least 2: their maps have mean 0 and
@@ -57,16 +55,10 @@ class FeatureMaps(nn.Module):
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        x = functional.relu6(self.stem(scaled(_smoothed(x))))
+        x = functional.relu6(self.stem(scaled(x)))
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in _TAPS:
                 maps.append(x)
         return maps
-
-
-def _smoothed(x: Tensor) -> Tensor:
-    """Pictures under the kernel (1, 2, 1) / 4 along both axes, mirrored at the edges."""
-    x = functional.pad(x, (1, 1, 1, 1), mode="reflect")
-    return functional.avg_pool2d(functional.avg_pool2d(x, 2, stride=1), 2, stride=1)
