@@ -118,7 +118,6 @@ class AutoencoderModule(SharedModule):
                 ),
                 {
                     "params": list(self.critic.parameters()),
-                    "lr": recipe.critic_learning_rate,
                     "betas": _CRITIC_BETAS,
                     "weight_decay": 0.0,
                 },

@@ -81,8 +81,6 @@ class OptimizerConfig(_Frozen):
 
     learning_rate: float = Field(default=1e-3, gt=0)
     """The highest learning rate."""
-    critic_learning_rate: float = Field(default=4e-4, gt=0)
-    """The highest learning rate of the critic, where there is one."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Decoupled decay of weights; biases and normalisations have none."""
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
