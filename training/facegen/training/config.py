@@ -16,6 +16,7 @@ from facegen.training.recipes import (
     AnyRecipe,
     ClassifierRecipe,
     ExpressionRecipe,
+    MeshRecipe,
     TrainConfig,
 )
 
@@ -27,6 +28,7 @@ _RECIPES: Mapping[str, type[AnyRecipe]] = {
     "classifier": ClassifierRecipe,
     "aligner": AlignerRecipe,
     "expression": ExpressionRecipe,
+    "mesh": MeshRecipe,
 }
 _DEFAULT_KIND = "vae"
 

@@ -5,8 +5,10 @@ FacegenError
     ├── ConfigurationError    a preset, a TOML file or a --set that does not fit
     ├── DatasetError          a data set that is missing, broken or empty
     ├── DivergedError         a loss far above where it began
+    ├── MeshFileError         a mesh file that cannot be read
     ├── NonFiniteError        a loss or gradient that is not a number
     ├── ProcessError          one of several processes that ended without a word
+    ├── RenderingError        a picture of a mesh on a machine without the ray caster
     └── RunError              a run folder that cannot be read, resumed or overwritten
 """
 
@@ -19,8 +21,10 @@ __all__ = [
     "ConfigurationError",
     "DatasetError",
     "DivergedError",
+    "MeshFileError",
     "NonFiniteError",
     "ProcessError",
+    "RenderingError",
     "RunError",
     "TrainingError",
 ]
@@ -74,6 +78,20 @@ class DatasetError(TrainingError):
         self.looked_for = looked_for
         self.where = where
         self.remedy = remedy
+
+
+class MeshFileError(TrainingError):
+    """A mesh file cannot be read; right once the file is.
+
+    Args:
+        path: The file.
+        problem: What is wrong with it, with the value.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"mesh {path}: {problem}. Write it anew, or take it away.")
+        self.path = path
+        self.problem = problem
 
 
 class NonFiniteError(TrainingError):
@@ -142,6 +160,22 @@ class ProcessError(TrainingError):
         self.number = number
         self.count = count
         self.how = how
+
+
+class RenderingError(TrainingError):
+    """A mesh cannot be drawn, because the ray caster is missing; never right on such a machine.
+
+    Args:
+        machine: The operating system and processor, such as "Linux aarch64".
+    """
+
+    def __init__(self, machine: str) -> None:
+        super().__init__(
+            f"pictures of meshes need embreex, which is not installed here ({machine}): "
+            "pip install 'facegen[train]' brings it, but for Linux on other processors than x86-64 "
+            "there is none. Draw on another machine."
+        )
+        self.machine = machine
 
 
 class RunError(TrainingError):

@@ -13,11 +13,20 @@ from facegen.training.directions import Directions, fit_directions
 from facegen.training.errors import ConfigurationError
 from facegen.training.expression.model import ExpressionModel
 from facegen.training.latents import encode_pictures
+from facegen.training.mesh.latents import encode_meshes
+from facegen.training.mesh.model import MeshAutoencoder
 from facegen.training.prior import MixturePrior, fit_mixture
-from facegen.training.recipes import ExpressionRecipe, PriorConfig, TrainConfig
+from facegen.training.recipes import ExpressionRecipe, MeshRecipe, PriorConfig, TrainConfig
 from facegen.training.run import RunPaths
 
-__all__ = ["Fitted", "check_labels", "fit_autoencoder", "fit_label_priors", "fit_prior"]
+__all__ = [
+    "Fitted",
+    "check_labels",
+    "fit_autoencoder",
+    "fit_label_priors",
+    "fit_mesh_prior",
+    "fit_prior",
+]
 
 _LEAST_PICTURES = 10
 """Fewer would be a portrait of somebody, not a kind of face."""
@@ -116,6 +125,15 @@ def fit_prior(
 ) -> Fitted:
     """Fit the mixture to an expression model's latents of pictures (N, H, W, C)."""
     latents = _latents(model, pixels, config)
+    return Fitted(_fit(latents, config.prior, seed=config.seed), {}, None)
+
+
+def fit_mesh_prior(
+    model: MeshAutoencoder, vertices: NDArray[np.float32], config: MeshRecipe
+) -> Fitted:
+    """Fit the mixture to a mesh autoencoder's latents of meshes (N, V, 3)."""
+    seed = config.seed if config.prior.latents == "samples" else None
+    latents = encode_meshes(model, vertices, seed=seed)
     return Fitted(_fit(latents, config.prior, seed=config.seed), {}, None)
 
 

@@ -19,7 +19,7 @@ from facegen.training.batches import (
     batch_loader,
     column_loader,
 )
-from facegen.training.callbacks import Pictures, Transfers
+from facegen.training.callbacks import MeshSheets, Pictures, Transfers
 from facegen.training.data import FaceArrays, load_faces, load_labels
 from facegen.training.errors import ConfigurationError, RunError
 from facegen.training.expression.aligner_data import load_face_squares
@@ -33,7 +33,17 @@ from facegen.training.expression.data import (
     load_aligned_faces,
 )
 from facegen.training.expression.module import ExpressionModule
-from facegen.training.fitting import Fitted, check_labels, fit_autoencoder, fit_prior
+from facegen.training.fitting import (
+    Fitted,
+    check_labels,
+    fit_autoencoder,
+    fit_mesh_prior,
+    fit_prior,
+)
+from facegen.training.mesh.data import load_meshes
+from facegen.training.mesh.hierarchy import build_hierarchy
+from facegen.training.mesh.model import MeshAutoencoder, VertexScale
+from facegen.training.mesh.module import MeshModule
 from facegen.training.module import AutoencoderModule, to_input
 from facegen.training.perception import FeatureMaps
 from facegen.training.recipes import (
@@ -41,6 +51,7 @@ from facegen.training.recipes import (
     AnyRecipe,
     ClassifierRecipe,
     ExpressionRecipe,
+    MeshRecipe,
     TrainConfig,
 )
 from facegen.training.run import (
@@ -107,6 +118,8 @@ def plan_training(config: AnyRecipe, paths: RunPaths) -> Plan:
             return _plan_aligner(config, start)
         case ExpressionRecipe():
             return _plan_expression(config, paths, start)
+        case MeshRecipe():
+            return _plan_meshes(config, paths, start)
 
 
 def _plan_autoencoder(config: TrainConfig, paths: RunPaths, start: AnyRun | None) -> Plan:
@@ -260,6 +273,44 @@ def _plan_expression(config: ExpressionRecipe, paths: RunPaths, start: AnyRun | 
         },
         facts | {"guides": [_guide_facts(guide) for guide in guides]},
         lambda: fit_prior(module.model, train.images, config),
+    )
+
+
+def _plan_meshes(config: MeshRecipe, paths: RunPaths, start: AnyRun | None) -> Plan:
+    meshes = load_meshes(config.data, Path(config.data.root), seed=config.seed)
+    train, validation = meshes.vertices["train"], meshes.vertices["validation"]
+    scale = VertexScale.of(train)
+
+    def build() -> MeshModule:
+        hierarchy = build_hierarchy(scale.mean, meshes.faces, config.model.factors)
+        return MeshModule(config, MeshAutoencoder(config.model, hierarchy, scale))
+
+    module = _seeded(config, build)
+    _start(module.model, config, start)
+    return Plan(
+        module,
+        module.model,
+        column_loader(
+            {"vertices": train}, BatchOrder(len(train), config.batch_size, seed=config.seed)
+        ),
+        column_loader(
+            {"vertices": validation},
+            BatchOrder(len(validation), config.batch_size, seed=None),
+        ),
+        [MeshSheets(paths.pictures, validation, meshes.faces, count=config.picture_count)],
+        {
+            "loss": "Loss",
+            "vertex_error": "Distance of vertices, mm",
+            "kl": "KL divergence, nats",
+        },
+        {
+            "train_meshes": len(train),
+            "validation_meshes": len(validation),
+            "refused_meshes": list(meshes.refused),
+            "vertices": len(scale.mean),
+        }
+        | _start_facts(start),
+        lambda: fit_mesh_prior(module.model, train, config),
     )
 
 

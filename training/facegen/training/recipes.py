@@ -9,6 +9,8 @@ from facegen.training.expression.aligner import AlignerConfig
 from facegen.training.expression.classifier import ClassifierConfig
 from facegen.training.expression.model import ExpressionConfig
 from facegen.training.expression.objective import ExpressionLossConfig
+from facegen.training.mesh.model import MeshConfig
+from facegen.training.mesh.recipe import MeshDataConfig, MeshLossConfig
 
 __all__ = [
     "AlignerDataConfig",
@@ -23,6 +25,8 @@ __all__ = [
     "ExpressionOptimizerConfig",
     "ExpressionRecipe",
     "LossConfig",
+    "MeshOptimizerConfig",
+    "MeshRecipe",
     "OptimizerConfig",
     "PriorConfig",
     "Recipe",
@@ -125,6 +129,17 @@ class ExpressionOptimizerConfig(OptimizerConfig):
     learning_rate: float = Field(default=8e-4, gt=0)
     """The highest learning rate."""
     warmup_steps: int = Field(default=500, ge=0)
+    """Steps of linear growth to the highest learning rate."""
+
+
+class MeshOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule, with the defaults of mesh autoencoders."""
+
+    learning_rate: float = Field(default=1e-2, gt=0)
+    """The highest learning rate."""
+    schedule: Literal["cosine", "one-cycle", "constant"] = "one-cycle"
+    """How the learning rate goes after the warm-up."""
+    warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear growth to the highest learning rate."""
 
 
@@ -301,5 +316,40 @@ class AlignerRecipe(Recipe):
     """AdamW and its schedule."""
 
 
-AnyRecipe: TypeAlias = TrainConfig | ClassifierRecipe | AlignerRecipe | ExpressionRecipe
+class MeshRecipe(Recipe):
+    """The recipe of a mesh autoencoder."""
+
+    epochs: int = Field(default=50, ge=1)
+    """Passes over the training meshes."""
+    batch_size: int = Field(default=8, ge=2)
+    """Meshes a step; the last incomplete batch of an epoch is left out."""
+    precision: Literal["auto", "32", "bf16"] = "32"
+    """Millimetres of a face 250 mm high have more digits than bfloat16."""
+    channels_last: bool = False
+    """Meshes have no such order."""
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the weights' moving average, reached gradually; 0 keeps the plain weights."""
+    picture_count: int = Field(default=4, ge=1)
+    """Meshes on each sheet."""
+    data: MeshDataConfig = MeshDataConfig()
+    """Which meshes."""
+    model: MeshConfig = MeshConfig()
+    """What the model is made of."""
+    loss: MeshLossConfig = MeshLossConfig()
+    """The objective."""
+    optimizer: MeshOptimizerConfig = MeshOptimizerConfig()
+    """AdamW and its schedule."""
+    prior: PriorConfig = PriorConfig(flip=False)
+    """The mixture fitted afterwards."""
+
+    @model_validator(mode="after")
+    def _nothing_of_pictures(self) -> "MeshRecipe":
+        if self.prior.labels or self.prior.flip:
+            raise ValueError("prior.labels and prior.flip are for pictures: meshes have neither")
+        return self
+
+
+AnyRecipe: TypeAlias = (
+    TrainConfig | ClassifierRecipe | AlignerRecipe | ExpressionRecipe | MeshRecipe
+)
 """A recipe of any kind; `model.kind` tells which."""

@@ -1,7 +1,7 @@
 """Run folders: what a training leaves, and how it is read back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -19,12 +19,16 @@ from facegen.training.errors import RunError
 from facegen.training.expression.aligner import Aligner
 from facegen.training.expression.classifier import Classifier
 from facegen.training.expression.model import ExpressionModel
+from facegen.training.mesh.arrays import MeshArrays
+from facegen.training.mesh.data import load_meshes
+from facegen.training.mesh.model import MeshAutoencoder
 from facegen.training.prior import MixturePrior
 from facegen.training.recipes import (
     AlignerRecipe,
     AnyRecipe,
     ClassifierRecipe,
     ExpressionRecipe,
+    MeshRecipe,
     TrainConfig,
 )
 
@@ -34,12 +38,14 @@ __all__ = [
     "ClassifierRun",
     "ExpressionRun",
     "FinishedRun",
+    "MeshRun",
     "Run",
     "RunPaths",
     "load_aligner_run",
     "load_any_run",
     "load_classifier_run",
     "load_expression_run",
+    "load_mesh_run",
     "load_run",
 ]
 
@@ -84,6 +90,16 @@ class RunPaths:
         return self.folder / "pictures"
 
     @property
+    def comparison(self) -> Path:
+        """Meshes, what comes back and the error, for cards; only of meshes that are nobody's."""
+        return self.pictures / "comparison.png"
+
+    @property
+    def traversals(self) -> Path:
+        """Meshes that move along the axes of the latents, for cards."""
+        return self.pictures / "traversals.gif"
+
+    @property
     def weights(self) -> Path:
         """The averaged weights, written last of all: a run that has them is finished."""
         return self.folder / "model.safetensors"
@@ -112,6 +128,16 @@ class RunPaths:
     def metrics(self) -> Path:
         """What `facegen evaluate` measured."""
         return self.folder / "metrics.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The rest of what `facegen evaluate` measured: curves and lists."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def page(self) -> Path:
+        """The page that shows what `facegen evaluate` measured."""
+        return self.folder / "evaluation.html"
 
     @property
     def public_page(self) -> Path:
@@ -211,7 +237,36 @@ class ExpressionRun(FinishedRun[ExpressionRecipe, ExpressionModel]):
     prior: MixturePrior
 
 
-AnyRun: TypeAlias = Run | ClassifierRun | AlignerRun | ExpressionRun
+@dataclass(frozen=True, slots=True)
+class MeshRun(FinishedRun[MeshRecipe, MeshAutoencoder]):
+    """A finished training of a mesh autoencoder.
+
+    Attributes:
+        prior: The mixture fitted to its latents.
+    """
+
+    prior: MixturePrior
+
+    def meshes(self, data: Path | None = None) -> MeshArrays:
+        """The data set it was trained on.
+
+        Args:
+            data: Where the data lies now; None takes the folder it was trained from.
+
+        Raises:
+            DatasetError: It is not there; right once it is.
+            RunError: It has another topology than the model.
+        """
+        root = data or Path(self.config.data.root)
+        arrays = load_meshes(self.config.data, root, seed=self.config.seed)
+        if not np.array_equal(arrays.faces, self.model.hierarchy.faces[0]):
+            raise RunError(
+                self.paths.folder, f"its meshes have another topology than those in {root}"
+            )
+        return arrays
+
+
+AnyRun: TypeAlias = Run | ClassifierRun | AlignerRun | ExpressionRun | MeshRun
 """A finished run of any kind."""
 
 
@@ -233,6 +288,11 @@ def load_aligner_run(folder: Path | str) -> AlignerRun:
 def load_expression_run(folder: Path | str) -> ExpressionRun:
     """Read a finished run of expressions; errors as for `load_any_run`, and for another kind."""
     return _of_kind(load_any_run(folder), ExpressionRun, "an expression model")
+
+
+def load_mesh_run(folder: Path | str) -> MeshRun:
+    """Read a finished run of meshes; errors as for `load_any_run`, and for another kind."""
+    return _of_kind(load_any_run(folder), MeshRun, "a mesh autoencoder")
 
 
 def load_any_run(folder: Path | str) -> AnyRun:
@@ -279,6 +339,9 @@ def load_any_run(folder: Path | str) -> AnyRun:
             model = _with_weights(ExpressionModel(config.model), paths)
             prior = MixturePrior.load(paths.prior)
             return ExpressionRun(paths, config, model, metrics, facts, prior)
+        case MeshRecipe():
+            meshes = _mesh_model(config, paths)
+            return MeshRun(paths, config, meshes, metrics, facts, MixturePrior.load(paths.prior))
 
 
 def _of_kind(run: AnyRun, kind: type[_Run], name: str) -> _Run:
@@ -291,8 +354,22 @@ def _of_kind(run: AnyRun, kind: type[_Run], name: str) -> _Run:
 
 
 def _with_weights(model: _Model, paths: RunPaths) -> _Model:
+    return _loaded(lambda: _load_state(model, paths), paths)
+
+
+def _mesh_model(config: MeshRecipe, paths: RunPaths) -> MeshAutoencoder:
+    weights = load_file(paths.weights)
+    return _loaded(lambda: MeshAutoencoder.of_state(config.model, weights), paths)
+
+
+def _load_state(model: _Model, paths: RunPaths) -> _Model:
+    model.load_state_dict(load_file(paths.weights))
+    return model
+
+
+def _loaded(load: Callable[[], _Model], paths: RunPaths) -> _Model:
     try:
-        model.load_state_dict(load_file(paths.weights))
+        model = load()
     except RuntimeError as error:
         raise RunError(
             paths.folder, f"model.safetensors does not fit config.toml: {error}"

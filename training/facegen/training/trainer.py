@@ -38,6 +38,7 @@ from facegen.training.recipes import (
     AnyRecipe,
     ClassifierRecipe,
     ExpressionRecipe,
+    MeshRecipe,
     TrainConfig,
 )
 from facegen.training.resumption import checkpoint_to_resume
@@ -46,6 +47,7 @@ from facegen.training.run import (
     AnyRun,
     ClassifierRun,
     ExpressionRun,
+    MeshRun,
     Run,
     RunPaths,
     load_any_run,
@@ -84,6 +86,10 @@ def train_run(
 
 @overload
 def train_run(config: AlignerRecipe, folder: Path, **options: Unpack[_Options]) -> AlignerRun: ...
+
+
+@overload
+def train_run(config: MeshRecipe, folder: Path, **options: Unpack[_Options]) -> MeshRun: ...
 
 
 @overload

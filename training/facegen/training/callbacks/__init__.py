@@ -3,6 +3,7 @@
 from facegen.training.callbacks.averaging import MovingAverage
 from facegen.training.callbacks.finite import FiniteGuard
 from facegen.training.callbacks.history import History, draw_curves
+from facegen.training.callbacks.mesh_sheets import MeshSheets
 from facegen.training.callbacks.pictures import Pictures
 from facegen.training.callbacks.rates import LearningRate
 from facegen.training.callbacks.record import Record, run_facts, write_json
@@ -12,6 +13,7 @@ __all__ = [
     "FiniteGuard",
     "History",
     "LearningRate",
+    "MeshSheets",
     "MovingAverage",
     "Pictures",
     "Record",

@@ -29,6 +29,10 @@ def _warmed_up(
 ) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # all of one call have one type
+            for mean, value in zip(averaged, current, strict=True):
+                mean.copy_(value)  # counts and indices have no average
+            return
         grown = (1 + int(count)) / (10 + int(count))
         average = get_ema_multi_avg_fn(min(decay, grown))  # type: ignore[no-untyped-call]  # torch's
         average(averaged, current, count)

@@ -19,6 +19,7 @@ from rich.progress import track
 from facegen.training.data.dataset import SPLITS, Dataset, Picture
 from facegen.training.data.decoding import decode_picture
 from facegen.training.errors import DatasetError
+from facegen.training.storage import cache_folder, write_atomically
 
 __all__ = ["DecodedPictures", "cached_array", "decode_dataset"]
 
@@ -73,8 +74,8 @@ def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedP
     array_path, entry_path = Path(f"{stem}.npy"), Path(f"{stem}.json")
     if not (array_path.is_file() and entry_path.is_file()):
         pixels, entry = _decode(dataset, size_px, channels)
-        _write_atomically(array_path, pixels)
-        _write_atomically(entry_path, json.dumps(asdict(entry)).encode())
+        write_atomically(array_path, pixels)
+        write_atomically(entry_path, json.dumps(asdict(entry)).encode())
     entry = _Entry(**json.loads(entry_path.read_text("utf-8")))
     if entry.corrupt:
         named = ", ".join(entry.corrupt[:_NAMED_COUNT])
@@ -103,7 +104,7 @@ def cached_array(
     """
     path = Path(f"{_stem(dataset, what, facts)}.npy")
     if not path.is_file():
-        _write_atomically(path, compute())
+        write_atomically(path, compute())
     array: NDArray[Any] = np.load(path, mmap_mode="c")
     return array
 
@@ -111,7 +112,7 @@ def cached_array(
 def _stem(dataset: Dataset, what: str, facts: tuple[Any, ...]) -> Path:
     decided = (_VERSION, dataset.fingerprint(), dataset.crop, dataset.distinct, *facts)
     key = hashlib.sha256(repr(decided).encode()).hexdigest()[:16]
-    return _cache_folder(dataset.root) / f"{dataset.name}-{what}-{key}"
+    return cache_folder(dataset.root) / f"{dataset.name}-{what}-{key}"
 
 
 def _decode(dataset: Dataset, size_px: int, channels: int) -> tuple[NDArray[np.uint8], _Entry]:
@@ -164,29 +165,3 @@ def _distinct(decoded: Sequence[NDArray[np.uint8] | None], order: Sequence[int])
         seen.add(digest)
         kept.append(index)
     return kept
-
-
-def _cache_folder(root: Path) -> Path:
-    beside = root / ".facegen-cache"
-    try:
-        beside.mkdir(exist_ok=True)
-        if os.access(beside, os.W_OK):
-            return beside
-    except OSError:
-        pass
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "facegen"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _write_atomically(path: Path, content: NDArray[Any] | bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            np.save(file, content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

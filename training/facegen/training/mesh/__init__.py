@@ -1,0 +1,1 @@
+"""Face meshes: autoencoders over graphs of one topology, after COMA."""
