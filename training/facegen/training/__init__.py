@@ -24,12 +24,15 @@ if TYPE_CHECKING:
         RunError,
         TrainingError,
     )
+    from facegen.training.mesh.arrays import MeshArrays
+    from facegen.training.mesh.model import MeshAutoencoder, MeshConfig
     from facegen.training.prior import MixturePrior, fit_mixture
     from facegen.training.recipes import (
         AlignerRecipe,
         AnyRecipe,
         ClassifierRecipe,
         ExpressionRecipe,
+        MeshRecipe,
         TrainConfig,
     )
     from facegen.training.run import (
@@ -37,12 +40,14 @@ if TYPE_CHECKING:
         AnyRun,
         ClassifierRun,
         ExpressionRun,
+        MeshRun,
         Run,
         RunPaths,
         load_aligner_run,
         load_any_run,
         load_classifier_run,
         load_expression_run,
+        load_mesh_run,
         load_run,
     )
     from facegen.training.trainer import train_run
@@ -64,6 +69,11 @@ __all__ = [
     "ExpressionRecipe",
     "ExpressionRun",
     "FaceArrays",
+    "MeshArrays",
+    "MeshAutoencoder",
+    "MeshConfig",
+    "MeshRecipe",
+    "MeshRun",
     "MixturePrior",
     "NonFiniteError",
     "Posterior",
@@ -79,6 +89,7 @@ __all__ = [
     "load_config",
     "load_expression_run",
     "load_faces",
+    "load_mesh_run",
     "load_recipe",
     "load_run",
     "preset_names",
@@ -103,12 +114,15 @@ _MODULES = {
         "RunError",
         "TrainingError",
     ),
+    "mesh.arrays": ("MeshArrays",),
+    "mesh.model": ("MeshAutoencoder", "MeshConfig"),
     "prior": ("MixturePrior", "fit_mixture"),
     "recipes": (
         "AlignerRecipe",
         "AnyRecipe",
         "ClassifierRecipe",
         "ExpressionRecipe",
+        "MeshRecipe",
         "TrainConfig",
     ),
     "run": (
@@ -116,12 +130,14 @@ _MODULES = {
         "AnyRun",
         "ClassifierRun",
         "ExpressionRun",
+        "MeshRun",
         "Run",
         "RunPaths",
         "load_aligner_run",
         "load_any_run",
         "load_classifier_run",
         "load_expression_run",
+        "load_mesh_run",
         "load_run",
     ),
     "trainer": ("train_run",),

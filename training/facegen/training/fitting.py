@@ -16,7 +16,13 @@ from facegen.training.latents import encode_pictures
 from facegen.training.mesh.latents import encode_meshes
 from facegen.training.mesh.model import MeshAutoencoder
 from facegen.training.prior import MixturePrior, fit_mixture
-from facegen.training.recipes import ExpressionRecipe, MeshRecipe, PriorConfig, TrainConfig
+from facegen.training.recipes import (
+    ExpressionRecipe,
+    MeshRecipe,
+    MixtureConfig,
+    PriorConfig,
+    TrainConfig,
+)
 from facegen.training.run import RunPaths
 
 __all__ = [
@@ -179,6 +185,6 @@ def _latents(
     return encode_pictures(model, pixels, seed=seed, flip=config.prior.flip)
 
 
-def _fit(latents: NDArray[np.float32], config: PriorConfig, *, seed: int) -> MixturePrior:
+def _fit(latents: NDArray[np.float32], config: MixtureConfig, *, seed: int) -> MixturePrior:
     _log.info("fitting the prior latents=%d", len(latents))
     return fit_mixture(latents, config.components, candidates=config.candidates, seed=seed)

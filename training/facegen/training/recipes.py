@@ -27,6 +27,7 @@ __all__ = [
     "LossConfig",
     "MeshOptimizerConfig",
     "MeshRecipe",
+    "MixtureConfig",
     "OptimizerConfig",
     "PriorConfig",
     "Recipe",
@@ -143,7 +144,7 @@ class MeshOptimizerConfig(OptimizerConfig):
     """Steps of linear growth to the highest learning rate."""
 
 
-class PriorConfig(_Frozen):
+class MixtureConfig(_Frozen):
     """The mixture that is fitted to the latents after training."""
 
     components: int = Field(default=10, ge=1)
@@ -152,6 +153,11 @@ class PriorConfig(_Frozen):
     """Component counts to choose from by BIC; empty takes `components`."""
     latents: Literal["samples", "means"] = "samples"
     """Fit to draws from the posteriors or to their means; an autoencoder's are the same."""
+
+
+class PriorConfig(MixtureConfig):
+    """The mixtures that are fitted to the latents of pictures after training."""
+
     flip: bool = True
     """Fit to the mirrored pictures too."""
     labels: tuple[str, ...] = ()
@@ -339,14 +345,8 @@ class MeshRecipe(Recipe):
     """The objective."""
     optimizer: MeshOptimizerConfig = MeshOptimizerConfig()
     """AdamW and its schedule."""
-    prior: PriorConfig = PriorConfig(flip=False)
+    prior: MixtureConfig = MixtureConfig()
     """The mixture fitted afterwards."""
-
-    @model_validator(mode="after")
-    def _nothing_of_pictures(self) -> "MeshRecipe":
-        if self.prior.labels or self.prior.flip:
-            raise ValueError("prior.labels and prior.flip are for pictures: meshes have neither")
-        return self
 
 
 AnyRecipe: TypeAlias = (
