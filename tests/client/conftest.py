@@ -129,6 +129,23 @@ def movable_server(
         yield address
 
 
+@pytest.fixture(scope="session")
+def mesh_server(
+    free_address: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server of a family of meshes, `hand-mesh`, and of one of pictures."""
+    from tests.serving.family_graphs import write_plain_family
+    from tests.serving.mesh_graphs import linear_meshes, write_mesh_family
+
+    repository = write_mesh_family(tmp_path_factory.mktemp("meshes"), linear_meshes())
+    write_plain_family(repository)
+    address = free_address()
+    with run_server(repository, address, tmp_path_factory.mktemp("server") / "log"):
+        with Client(address, timeout_s=60) as client:
+            client.wait_until_serving()
+        yield address
+
+
 @pytest.fixture
 def client(server_address: str) -> Iterator[Client]:
     with Client(server_address) as client:

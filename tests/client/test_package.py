@@ -22,7 +22,8 @@ sys.meta_path.insert(0, Block())
 """
 NOT_IN_THE_BASE_INSTALL = {
     "PIL", "lightning", "numpy", "onnx", "onnxruntime", "pydantic_settings", "simplejpeg",
-    "sklearn", "tensorboard", "torch", "torchmetrics", "torchvision", "tritonclient", "matplotlib",
+    "sklearn", "tensorboard", "torch", "torchmetrics", "torchvision", "trimesh", "tritonclient",
+    "matplotlib",
 }  # fmt: skip
 
 
@@ -110,8 +111,10 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
     assert signatures(Client) == signatures(AsyncClient)
     assert set(signatures(Client)) == {
-        "close", "decode", "edit", "encode", "generate", "generate_stream", "health", "interpolate",
-        "model", "models", "reconstruct", "transfer", "wait_until_serving",
+        "close", "decode", "decode_meshes", "edit", "encode", "encode_meshes", "generate",
+        "generate_meshes", "generate_meshes_stream", "generate_stream", "health", "interpolate",
+        "interpolate_meshes", "model", "models", "reconstruct", "reconstruct_meshes", "topology",
+        "transfer", "wait_until_serving",
     }  # fmt: skip
 
 

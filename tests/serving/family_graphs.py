@@ -54,11 +54,15 @@ DIRECTIONS: Mapping[str, Sequence[float]] = {
 """How the directions of `write_directions` move the first coordinates of a latent at strength 1."""
 EFFECTS: Mapping[str, float] = {"Smiling": 0.75}
 
-_Port = tuple[str, int, Sequence[int]]
-_TYPES = {int(TensorProto.UINT8): "TYPE_UINT8", int(TensorProto.FLOAT): "TYPE_FP32"}
-_LATENT: _Port = ("latent", TensorProto.FLOAT, [LATENT_SIZE])
-_IMAGE: _Port = ("image", TensorProto.UINT8, [SIZE_PX, SIZE_PX, 1])
-_FEATURES: _Port = ("features", TensorProto.FLOAT, [FEATURES, 12, 12])
+Port = tuple[str, int, Sequence[int]]
+_TYPES = {
+    int(TensorProto.UINT8): "TYPE_UINT8",
+    int(TensorProto.INT32): "TYPE_INT32",
+    int(TensorProto.FLOAT): "TYPE_FP32",
+}
+_LATENT: Port = ("latent", TensorProto.FLOAT, [LATENT_SIZE])
+_IMAGE: Port = ("image", TensorProto.UINT8, [SIZE_PX, SIZE_PX, 1])
+_FEATURES: Port = ("features", TensorProto.FLOAT, [FEATURES, 12, 12])
 
 
 class Graph:
@@ -96,7 +100,7 @@ def write_expression_family(
     """
     facts = {"kind": "expression", "template": json.dumps(TEMPLATE)}
     for role, graph, inputs, outputs, own in _models():
-        _write(
+        write_model(
             repository,
             f"{family}-{own.get('name', role)}",
             graph,
@@ -116,16 +120,16 @@ def write_plain_family(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
     if family == PLAIN_FAMILY:
         facts["face_frame"] = "[0.5, 0.6, 0.5]"
     encoder, image = _encoder(), _IMAGE
-    mu: _Port = ("mu", TensorProto.FLOAT, [LATENT_SIZE])
+    mu: Port = ("mu", TensorProto.FLOAT, [LATENT_SIZE])
     ports: Any = ([image], [mu, ("logvar", *mu[1:])])
-    _write(repository, f"{family}-encoder", encoder, ports, {**facts, "role": "encoder"})
+    write_model(repository, f"{family}-encoder", encoder, ports, {**facts, "role": "encoder"})
     graph = Graph()
     graph.pixels(_level(graph, 100), "image")
     ports = ([_LATENT], [image])
-    _write(repository, f"{family}-decoder", graph, ports, {**facts, "role": "decoder"})
+    write_model(repository, f"{family}-decoder", graph, ports, {**facts, "role": "decoder"})
     graph, inputs = _prior()
     own = {"role": "prior", "prior": "normal"}
-    _write(repository, f"{family}-prior-normal", graph, (inputs, [_LATENT]), {**facts, **own})
+    write_model(repository, f"{family}-prior-normal", graph, (inputs, [_LATENT]), {**facts, **own})
     return repository
 
 
@@ -135,7 +139,7 @@ def write_directions(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
     graph = Graph()
     step = graph.node("MatMul", "strength", graph.constant(rows))
     graph.node("Add", "latent", step, name="edited")
-    strength: _Port = ("strength", TensorProto.FLOAT, [len(DIRECTIONS)])
+    strength: Port = ("strength", TensorProto.FLOAT, [len(DIRECTIONS)])
     facts = {
         "family": family,
         "kind": "vae",
@@ -144,13 +148,13 @@ def write_directions(repository: Path, *, family: str = PLAIN_FAMILY) -> Path:
         "direction_effects": json.dumps(EFFECTS),
     }
     ports: Any = ([_LATENT, strength], [("edited", *_LATENT[1:])])
-    _write(repository, f"{family}-directions", graph, ports, facts)
+    write_model(repository, f"{family}-directions", graph, ports, facts)
     return repository
 
 
-def _models() -> list[tuple[str, Graph, list[_Port], list[_Port], dict[str, str]]]:
+def _models() -> list[tuple[str, Graph, list[Port], list[Port], dict[str, str]]]:
     """Role, graph, inputs, outputs and facts of each model of the expression family."""
-    mu: _Port = ("mu", TensorProto.FLOAT, [LATENT_SIZE])
+    mu: Port = ("mu", TensorProto.FLOAT, [LATENT_SIZE])
     prior, noise = _prior()
     named = {"name": "prior-normal", "prior": "normal"}
     return [
@@ -197,7 +201,7 @@ def _encoder() -> Graph:
     return graph
 
 
-def _prior() -> tuple[Graph, list[_Port]]:
+def _prior() -> tuple[Graph, list[Port]]:
     graph = Graph()
     nothing = graph.node("Mul", "uniform", graph.constant(0))
     graph.node("Add", "noise", nothing, name="latent")
@@ -239,15 +243,15 @@ def _aligner() -> Graph:
     return graph
 
 
-def _write(
+def write_model(
     repository: Path,
     name: str,
     graph: Graph,
-    ports: tuple[Sequence[_Port], Sequence[_Port]],
+    ports: tuple[Sequence[Port], Sequence[Port]],
     facts: Mapping[str, str],
     batching: str = "",
 ) -> None:
-    """Write a model and its configuration."""
+    """Write a model and its configuration; one of meshes tells their size in `facts`."""
     values = [
         [helper.make_tensor_value_info(key, kind, ["rows", *shape]) for key, kind, shape in some]
         for some in ports
@@ -255,9 +259,10 @@ def _write(
     made = helper.make_graph(graph.nodes, "hand", values[0], values[1], graph.constants)
     opsets = [helper.make_opsetid("", 20)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=9).SerializeToString()
+    size = {} if "mesh_size" in facts else {"image_size": f"{SIZE_PX}x{SIZE_PX}x1"}
     said = {
         "latent_size": str(LATENT_SIZE),
-        "image_size": f"{SIZE_PX}x{SIZE_PX}x1",
+        **size,
         "metrics": '{"images": 7}',
         **facts,
         "sha256.1": hashlib.sha256(model).hexdigest(),

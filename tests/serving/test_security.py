@@ -21,8 +21,9 @@ from grpc_status import rpc_status
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from facegen.v1 import face_service_pb2 as pb
-from facegen.v1 import image_pb2, latent_pb2
+from facegen.v1 import image_pb2, latent_pb2, mesh_service_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceStub
+from facegen.v1.mesh_service_pb2_grpc import MeshServiceStub
 
 # `start_server` of conftest.py, and `authority` of tests/conftest.py.
 StartServer = Callable[..., Any]
@@ -94,6 +95,10 @@ def test_every_service_wants_a_token_but_health(
                     FaceServiceStub(channel).GenerateStream(
                         pb.GenerateStreamRequest(count=1), metadata=metadata
                     )
+                )
+            with _refused(grpc.StatusCode.UNAUTHENTICATED, "needs a valid token"):
+                MeshServiceStub(channel).GetTopology(
+                    mesh_service_pb2.GetTopologyRequest(), metadata=metadata
                 )
             with _refused(grpc.StatusCode.UNAUTHENTICATED, "needs a valid token"):
                 _kserve(channel).ModelInfer(service_pb2.ModelInferRequest(), metadata=metadata)

@@ -37,6 +37,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICES = (
     "",
     "facegen.v1.FaceService",
+    "facegen.v1.MeshService",
     "facegen.v1.ModelService",
     "inference.GRPCInferenceService",
 )
@@ -78,7 +79,7 @@ def test_health_is_not_serving_until_the_models_are_warm(tiny_repository: Path) 
         model_watch = _watch(channel, "tiny-vae-decoder")
         seen = [next(model_watch).status]
 
-        assert [_status(channel, name) for name in _SERVICES] == [_NOT_SERVING] * 4
+        assert [_status(channel, name) for name in _SERVICES] == [_NOT_SERVING] * len(_SERVICES)
         assert (_is_live(channel), _is_ready(channel)) == (True, False)
         with pytest.raises(grpc.RpcError) as caught:
             faces.Generate(pb.GenerateRequest(count=1))
@@ -87,7 +88,7 @@ def test_health_is_not_serving_until_the_models_are_warm(tiny_repository: Path) 
         server.load()
 
         seen.append(next(model_watch).status)
-        assert [_status(channel, name) for name in _SERVICES] == [_SERVING] * 4
+        assert [_status(channel, name) for name in _SERVICES] == [_SERVING] * len(_SERVICES)
         assert seen == [health_pb2.HealthCheckResponse.SERVICE_UNKNOWN, _SERVING]
         assert _is_ready(channel)
         assert len(faces.Generate(pb.GenerateRequest(count=1)).faces) == 1

@@ -28,6 +28,19 @@ if TYPE_CHECKING:
         UnauthenticatedError,
         UnavailableError,
     )
+    from facegen.client.meshes import (
+        RAW_VERTICES,
+        DecodedMeshes,
+        DrawnMesh,
+        GeneratedMeshes,
+        InterpolatedMeshes,
+        Mesh,
+        MeshEndpoint,
+        MeshSource,
+        ReconstructedMesh,
+        ReconstructedMeshes,
+        Topology,
+    )
     from facegen.client.types import (
         RAW_PIXELS,
         Animation,
@@ -68,6 +81,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RAW_PIXELS",
+    "RAW_VERTICES",
     "AccessError",
     "Animation",
     "AsyncClient",
@@ -79,8 +93,10 @@ __all__ = [
     "DatasetCrop",
     "DeadlineError",
     "Decoded",
+    "DecodedMeshes",
     "Direction",
     "DrawnFace",
+    "DrawnMesh",
     "EditView",
     "Edited",
     "EditedFace",
@@ -95,24 +111,32 @@ __all__ = [
     "FileError",
     "FoundFace",
     "Generated",
+    "GeneratedMeshes",
     "HealthStatus",
     "Image",
     "ImageSource",
     "Interpolated",
+    "InterpolatedMeshes",
     "Interpolation",
     "InvalidRequestError",
     "Latent",
+    "Mesh",
+    "MeshEndpoint",
+    "MeshSource",
     "Model",
     "NotFoundError",
     "PermissionDeniedError",
     "Point",
     "Reconstructed",
+    "ReconstructedMesh",
+    "ReconstructedMeshes",
     "ResourceExhaustedError",
     "Retry",
     "ServerError",
     "SquareCrop",
     "Tls",
     "TokenError",
+    "Topology",
     "TransferView",
     "Transferred",
     "TransferredImage",
@@ -122,7 +146,7 @@ __all__ = [
     "UnavailableError",
 ]
 
-_MODULES = ("client", "async_client", "channel", "credentials", "errors", "types")
+_MODULES = ("client", "async_client", "channel", "credentials", "errors", "meshes", "types")
 
 
 def __getattr__(name: str) -> Any:

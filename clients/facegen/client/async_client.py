@@ -2,18 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facegen.client import convert, requests
-from facegen.client.attempts import Attempts, FaceStream
-from facegen.client.channel import Retry, channel_options
-from facegen.client.credentials import Tls, call_metadata, channel_credentials
-from facegen.client.errors import NotFoundError
-from facegen.client.status import error_of_status
+from facegen.client.async_mesh_client import AsyncMeshClient
 from facegen.client.types import (
     Animation,
     Crop,
@@ -27,26 +18,20 @@ from facegen.client.types import (
     FaceFinding,
     FaceSource,
     Generated,
-    HealthStatus,
     ImageSource,
     Interpolated,
     Interpolation,
     Latent,
-    Model,
     Reconstructed,
     Transferred,
     TransferView,
     Traversal,
 )
-from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
 __all__ = ["AsyncClient"]
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
-
-class AsyncClient:
+class AsyncClient(AsyncMeshClient):
     """Calls a facegen server from one event loop; its methods, arguments and errors are `Client`'s.
 
     Args:
@@ -67,51 +52,6 @@ class AsyncClient:
         ...     async for face in client.generate_stream(1000, seed=7):
         ...         face.image.save(f"{face.index}.png")
     """
-
-    def __init__(
-        self,
-        address: str = "localhost:50051",
-        *,
-        timeout_s: float = 30.0,
-        wait_for_ready: bool = False,
-        retry: Retry | None = None,
-        credentials: Tls | grpc.ChannelCredentials | None = None,
-        token: str = "",
-        insecure_token: bool = False,
-    ) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._wait_for_ready = wait_for_ready
-        self._retry = retry or Retry()
-        options = channel_options(address, retry=self._retry, credentials=credentials)
-        secure = channel_credentials(credentials)
-        self._metadata = call_metadata(
-            token, address=address, secure=secure is not None, insecure_token=insecure_token
-        )
-        self._channel = (
-            grpc.aio.secure_channel(address, secure, options)
-            if secure
-            else grpc.aio.insecure_channel(address, options)
-        )
-        self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        health: Any = health_pb2_grpc.HealthStub(self._channel)  # its types lack its methods
-        self._check, self._watch = health.Check, health.Watch
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        await self._channel.close()
 
     async def generate(
         self,
@@ -176,10 +116,7 @@ class AsyncClient:
             quality=quality,
             include_latents=include_latents,
         )
-        stream = FaceStream(
-            request, address=self._address, timeout_s=self._timeout_s, retry=self._retry
-        )
-        return self._stream(stream)
+        return self._stream(self._faces.GenerateStream, request, convert.faces)
 
     async def reconstruct(
         self,
@@ -219,7 +156,8 @@ class AsyncClient:
         request = await asyncio.to_thread(
             requests.encode_request, images, family=family, version=version, crop=crop
         )
-        return convert.encodings(await self._call(self._faces.Encode, request))
+        response = await self._call(self._faces.Encode, request)
+        return convert.encodings(response.encodings)
 
     async def decode(
         self,
@@ -332,84 +270,3 @@ class AsyncClient:
         )
         response = await self._call(self._faces.Transfer, request)
         return convert.transferred(response, view=view)
-
-    async def models(self) -> tuple[Model, ...]:
-        """List the families that are served, by name."""
-        models: list[Model] = []
-        request = model_service_pb2.ListModelsRequest()
-        while True:
-            response = await self._call(self._models.ListModels, request)
-            models.extend(map(convert.model, response.models))
-            if not response.next_page_token:
-                return tuple(models)
-            request.page_token = response.next_page_token
-
-    async def model(self, family: str, *, version: str = "") -> Model:
-        """Describe one family; `version` empty: the newest."""
-        request = model_service_pb2.GetModelRequest(family=family, version=version)
-        return convert.model((await self._call(self._models.GetModel, request)).model)
-
-    async def health(self, service: str = "") -> HealthStatus:
-        """Ask how the server (or one of its services) is; asked once, with no retry.
-
-        Raises:
-            UnavailableError: No server answers.
-        """
-        request = health_pb2.HealthCheckRequest(service=service)
-        try:
-            response = await self._call(self._check, request)
-        except NotFoundError:
-            return HealthStatus.SERVICE_UNKNOWN
-        return convert.health_status(response)
-
-    async def wait_until_serving(self, service: str = "") -> None:
-        """Wait until the server is ready; see `Client.wait_until_serving`."""
-        request = health_pb2.HealthCheckRequest(service=service)
-        call = self._watch(
-            request, timeout=self._timeout_s, wait_for_ready=True, metadata=self._metadata
-        )
-        try:
-            async for response in call:
-                if convert.health_status(response) is HealthStatus.SERVING:
-                    return
-        except grpc.RpcError as error:
-            raise error_of_status(
-                error, address=self._address, timeout_s=self._timeout_s
-            ) from error
-        finally:
-            call.cancel()
-
-    async def _call(
-        self, method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request
-    ) -> Response:
-        attempts = Attempts(address=self._address, timeout_s=self._timeout_s, retry=self._retry)
-        while True:
-            try:
-                return await method(
-                    request,
-                    timeout=attempts.remaining_s(),
-                    wait_for_ready=self._wait_for_ready,
-                    metadata=self._metadata,
-                )
-            except grpc.RpcError as error:
-                await asyncio.sleep(attempts.pause_s(error))
-
-    async def _stream(self, stream: FaceStream) -> AsyncIterator[Face]:
-        while True:
-            call = self._faces.GenerateStream(
-                stream.request,
-                timeout=stream.timeout_s,
-                wait_for_ready=self._wait_for_ready,
-                metadata=self._metadata,
-            )
-            try:
-                async for response in call:
-                    for face in stream.accept(response):
-                        yield face
-                stream.finish()
-            except grpc.RpcError as error:
-                await asyncio.sleep(stream.pause_s(error))
-            else:
-                return
-            finally:
-                call.cancel()

@@ -3,10 +3,10 @@
 import random
 import time
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from facegen.client import convert
 from facegen.client.channel import Retry
 from facegen.client.errors import (
     DeadlineError,
@@ -15,10 +15,11 @@ from facegen.client.errors import (
     UnavailableError,
 )
 from facegen.client.status import error_of_status
-from facegen.client.types import Face
-from facegen.v1 import face_service_pb2
+from facegen.v1 import face_service_pb2, mesh_service_pb2
 
-__all__ = ["Attempts", "FaceStream"]
+__all__ = ["Attempts", "DrawStream"]
+
+T = TypeVar("T")
 
 
 class Attempts:
@@ -67,18 +68,27 @@ class Attempts:
         return pause_s
 
 
-class FaceStream:
+class DrawStream(Generic[T]):
     """A stream of faces that goes on where it broke off.
 
     A call has the client's timeout as its deadline. One that ran into it but brought faces is
     followed by another, so that a stream may last for ever and fails only when no face came for
     that long. The family, version, prior and seed of the first answer are kept: a server that
     reloads does not mix faces.
+
+    Args:
+        request: What to ask for.
+        read: Gives the faces of a response.
+        address: The server's address, for messages.
+        timeout_s: Seconds within which a face must come.
+        retry: When to go on.
     """
 
     def __init__(
         self,
-        request: face_service_pb2.GenerateStreamRequest,
+        request: face_service_pb2.GenerateStreamRequest
+        | mesh_service_pb2.GenerateMeshesStreamRequest,
+        read: Callable[[Any], tuple[T, ...]],
         *,
         address: str,
         timeout_s: float,
@@ -87,14 +97,15 @@ class FaceStream:
         self.request = request
         """What is still to be asked for."""
         self.timeout_s = timeout_s
+        self._read = read
         self._address = address
         self._retry = retry
         self._failure_count = 0
         self._progressed = False
 
-    def accept(self, response: face_service_pb2.GenerateStreamResponse) -> tuple[Face, ...]:
+    def accept(self, response: Any) -> tuple[T, ...]:
         """Take the next faces off the request."""
-        faces = convert.faces(response)
+        faces = self._read(response)
         self.request.family, self.request.version = response.family, response.version
         self.request.prior, self.request.seed = response.prior, response.seed
         self.request.first_index += len(faces)

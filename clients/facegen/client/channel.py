@@ -11,7 +11,7 @@ from facegen.client.credentials import Tls, is_local
 
 __all__ = ["Retry", "channel_options"]
 
-_SERVICES = ("facegen.v1.FaceService", "facegen.v1.ModelService")
+_SERVICES = ("facegen.v1.FaceService", "facegen.v1.MeshService", "facegen.v1.ModelService")
 
 
 @dataclass(frozen=True, slots=True)

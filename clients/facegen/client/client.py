@@ -1,13 +1,9 @@
 """The client for code that waits for its answers."""
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 
-import grpc
-
 from facegen.client import convert, requests
-from facegen.client.attempts import FaceStream
-from facegen.client.server_connection import ServerConnection
+from facegen.client.mesh_client import MeshClient
 from facegen.client.types import (
     Animation,
     Crop,
@@ -34,7 +30,7 @@ from facegen.client.types import (
 __all__ = ["Client"]
 
 
-class Client(ServerConnection):
+class Client(MeshClient):
     """Calls a facegen server; may be shared between threads.
 
     Every method raises a `ClientError`, never a bare `grpc.RpcError`: `InvalidRequestError` and
@@ -140,10 +136,7 @@ class Client(ServerConnection):
             quality=quality,
             include_latents=include_latents,
         )
-        stream = FaceStream(
-            request, address=self._address, timeout_s=self._timeout_s, retry=self._retry
-        )
-        return self._stream(stream)
+        return self._stream(self._faces.GenerateStream, request, convert.faces)
 
     def reconstruct(
         self,
@@ -191,7 +184,8 @@ class Client(ServerConnection):
     ) -> tuple[Encoding, ...]:
         """Give the latents of pictures; the arguments are those of `reconstruct`."""
         request = requests.encode_request(images, family=family, version=version, crop=crop)
-        return convert.encodings(self._call(self._faces.Encode, request))
+        response = self._call(self._faces.Encode, request)
+        return convert.encodings(response.encodings)
 
     def decode(
         self,
@@ -367,22 +361,3 @@ class Client(ServerConnection):
             quality=quality,
         )
         return convert.transferred(self._call(self._faces.Transfer, request), view=view)
-
-    def _stream(self, stream: FaceStream) -> Iterator[Face]:
-        while True:
-            call = self._faces.GenerateStream(
-                stream.request,
-                timeout=stream.timeout_s,
-                wait_for_ready=self._wait_for_ready,
-                metadata=self._metadata,
-            )
-            try:
-                for response in call:
-                    yield from stream.accept(response)
-                stream.finish()
-            except grpc.RpcError as error:
-                time.sleep(stream.pause_s(error))
-            else:
-                return
-            finally:
-                call.cancel()

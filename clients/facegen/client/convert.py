@@ -1,5 +1,7 @@
 """Between protobuf and our values: answers out of responses. `requests` is the other way."""
 
+from collections.abc import Iterable
+
 from grpc_health.v1 import health_pb2
 
 from facegen.client.types import (
@@ -33,6 +35,7 @@ __all__ = [
     "generated",
     "health_status",
     "interpolated",
+    "latent",
     "model",
     "reconstructed",
     "transferred",
@@ -59,7 +62,7 @@ def faces(
         Face(
             index=face.index,
             image=_image(face.image),
-            latent=_latent(face.latent) if face.HasField("latent") else None,
+            latent=latent(face.latent) if face.HasField("latent") else None,
             seed=response.seed,
             family=response.family,
             version=response.version,
@@ -90,11 +93,11 @@ def reconstructed(response: face_service_pb2.ReconstructResponse) -> Reconstruct
     )
 
 
-def encodings(response: face_service_pb2.EncodeResponse) -> tuple[Encoding, ...]:
-    """Read the response to `encode`."""
+def encodings(messages: Iterable[face_service_pb2.Encoding]) -> tuple[Encoding, ...]:
+    """Read the response to `encode` or `encode_meshes`."""
     return tuple(
-        Encoding(mean=_latent(encoding.mean), log_variance=tuple(encoding.log_variance))
-        for encoding in response.encodings
+        Encoding(mean=latent(encoding.mean), log_variance=tuple(encoding.log_variance))
+        for encoding in messages
     )
 
 
@@ -111,7 +114,7 @@ def interpolated(response: face_service_pb2.InterpolateResponse) -> Interpolated
     """Read the response to `interpolate`."""
     return Interpolated(
         images=tuple(map(_image, response.images)),
-        latents=tuple(map(_latent, response.latents)),
+        latents=tuple(map(latent, response.latents)),
         animation=_image(response.animation) if response.HasField("animation") else None,
     )
 
@@ -122,8 +125,8 @@ def edited(response: face_service_pb2.EditResponse) -> Edited:
         faces=tuple(
             EditedFace(
                 images=tuple(map(_image, face.images)),
-                latents=tuple(map(_latent, face.latents)),
-                original=_latent(face.original),
+                latents=tuple(map(latent, face.latents)),
+                original=latent(face.original),
                 animation=_image(face.animation) if face.HasField("animation") else None,
             )
             for face in response.faces
@@ -170,6 +173,8 @@ def model(message: model_service_pb2.Model) -> Model:
             Direction(it.name, it.effect if it.HasField("effect") else None)
             for it in message.directions
         ),
+        vertex_count=message.vertex_count,
+        face_count=message.face_count,
     )
 
 
@@ -188,7 +193,8 @@ def _image(message: image_pb2.Image) -> Image:
     )
 
 
-def _latent(message: latent_pb2.Latent) -> Latent:
+def latent(message: latent_pb2.Latent) -> Latent:
+    """Read a latent."""
     return Latent(family=message.family, version=message.version, values=tuple(message.values))
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures from files and writing files whole or not at all."""
+"""Reading pictures and meshes from files and writing files whole or not at all."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from facegen.client.errors import FileError
 
-__all__ = ["read_picture", "write_atomically"]
+__all__ = ["read_mesh", "read_picture", "write_atomically"]
 
 
 def read_picture(path: str | os.PathLike[str]) -> bytes:
@@ -15,12 +15,25 @@ def read_picture(path: str | os.PathLike[str]) -> bytes:
     Raises:
         FileError: The file is missing, unreadable or empty.
     """
+    return _read(path, expected="a PNG, JPEG or WebP picture")
+
+
+def read_mesh(path: str | os.PathLike[str]) -> bytes:
+    """Read the bytes of a mesh.
+
+    Raises:
+        FileError: The file is missing, unreadable or empty.
+    """
+    return _read(path, expected="a PLY or OBJ mesh")
+
+
+def _read(path: str | os.PathLike[str], *, expected: str) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise FileError(path, problem=error.strerror or str(error)) from error
     if not data:
-        raise FileError(path, problem="the file is empty, expected a PNG, JPEG or WebP picture")
+        raise FileError(path, problem=f"the file is empty, expected {expected}")
     return data
 
 

@@ -72,7 +72,8 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(app)
         if not self._entry_points[name].extras:
             # Services are set up by variables; for people they would fill half of the help.
-            _hide_automatic_variables(command.params)
+            for one in (command, *getattr(command, "commands", {}).values()):
+                _hide_automatic_variables(one.params)
         return command
 
     def _missing_extra(self, command: str, error: ModuleNotFoundError) -> MissingExtraError | None:

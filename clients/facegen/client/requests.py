@@ -27,18 +27,24 @@ from facegen.client.types import (
 from facegen.v1 import face_service_pb2, image_pb2, latent_pb2
 
 __all__ = [
+    "INTERPOLATIONS",
+    "UINT32_MAX",
+    "UINT64_MAX",
     "decode_request",
+    "drawn_message",
     "edit_request",
     "encode_request",
     "generate_request",
     "generate_stream_request",
     "interpolate_request",
+    "latent_message",
     "reconstruct_request",
     "transfer_request",
+    "unsigned",
 ]
 
-_UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
-_INTERPOLATIONS = {
+UINT32_MAX, UINT64_MAX = 2**32 - 1, 2**64 - 1
+INTERPOLATIONS = {
     "linear": face_service_pb2.INTERPOLATION_LINEAR,
     "spherical": face_service_pb2.INTERPOLATION_SPHERICAL,
 }
@@ -80,7 +86,7 @@ def generate_request(
     """Build the request of `generate`."""
     fields = _generate_fields(**arguments)
     return face_service_pb2.GenerateRequest(
-        count=_unsigned("count", count, most=_UINT32_MAX), **fields
+        count=unsigned("count", count, most=UINT32_MAX), **fields
     )
 
 
@@ -90,7 +96,7 @@ def generate_stream_request(
     """Build the request of `generate_stream`."""
     fields = _generate_fields(**arguments)
     return face_service_pb2.GenerateStreamRequest(
-        count=_unsigned("count", count, most=_UINT64_MAX), **fields
+        count=unsigned("count", count, most=UINT64_MAX), **fields
     )
 
 
@@ -142,7 +148,7 @@ def decode_request(
     return face_service_pb2.DecodeRequest(
         family=family,
         version=version,
-        latents=[_latent_message(latent) for latent in latents],
+        latents=[latent_message(latent) for latent in latents],
         expression=expression,
         format=_format(mime_type, quality),
     )
@@ -168,8 +174,8 @@ def interpolate_request(
         version=version,
         start=face_service_pb2.Endpoint(**_face_fields(start)),
         end=face_service_pb2.Endpoint(**_face_fields(end)),
-        count=_unsigned("count", count, most=_UINT32_MAX),
-        interpolation=_INTERPOLATIONS[interpolation],
+        count=unsigned("count", count, most=UINT32_MAX),
+        interpolation=INTERPOLATIONS[interpolation],
         crop=_crop_message(crop),
         expression=expression,
         animation=_animation_message(animation),
@@ -226,7 +232,7 @@ def transfer_request(
         images=[_image_message(image) for image in images],
         targets=[_target_message(target) for target in targets],
         finding=_FINDINGS[finding],
-        max_faces=None if max_faces is None else _unsigned("max_faces", max_faces, most=32),
+        max_faces=None if max_faces is None else unsigned("max_faces", max_faces, most=32),
         view=_VIEWS[view],
         format=_format(mime_type, quality),
     )
@@ -237,8 +243,8 @@ def _generate_fields(**arguments: Unpack[GenerateArguments]) -> dict[str, Any]:
     return {
         "family": arguments["family"],
         "version": arguments["version"],
-        "seed": None if seed is None else _unsigned("seed", seed, most=_UINT64_MAX),
-        "first_index": _unsigned("first_index", arguments["first_index"], most=_UINT64_MAX),
+        "seed": None if seed is None else unsigned("seed", seed, most=UINT64_MAX),
+        "first_index": unsigned("first_index", arguments["first_index"], most=UINT64_MAX),
         "temperature": arguments["temperature"],
         "prior": arguments["prior"],
         "expression": arguments["expression"],
@@ -247,7 +253,12 @@ def _generate_fields(**arguments: Unpack[GenerateArguments]) -> dict[str, Any]:
     }
 
 
-def _unsigned(field: str, value: int, *, most: int) -> int:
+def unsigned(field: str, value: int, *, most: int) -> int:
+    """Check a number that has no sign.
+
+    Raises:
+        InvalidRequestError: It is out of range.
+    """
     if not 0 <= value <= most:
         raise InvalidRequestError(f"{field} is {value}, expected 0 to {most}", field=field)
     return value
@@ -255,7 +266,7 @@ def _unsigned(field: str, value: int, *, most: int) -> int:
 
 def _format(mime_type: str, quality: int | None) -> image_pb2.ImageFormat:
     if quality is not None:
-        _unsigned("quality", quality, most=100)
+        unsigned("quality", quality, most=100)
     return image_pb2.ImageFormat(mime_type=mime_type, quality=quality)
 
 
@@ -272,23 +283,28 @@ def _image_message(source: ImageSource) -> image_pb2.Image:
     return image_pb2.Image(data=data)
 
 
-def _latent_message(latent: Latent) -> latent_pb2.Latent:
+def latent_message(latent: Latent) -> latent_pb2.Latent:
+    """Write a latent."""
     return latent_pb2.Latent(family=latent.family, version=latent.version, values=latent.values)
 
 
 def _face_fields(source: FaceSource) -> dict[str, Any]:
     """Give the one field of a message that holds a face."""
     if isinstance(source, Latent):
-        return {"latent": _latent_message(source)}
+        return {"latent": latent_message(source)}
     if isinstance(source, DrawnFace):
-        drawn = face_service_pb2.DrawnFace(
-            seed=_unsigned("seed", source.seed, most=_UINT64_MAX),
-            index=_unsigned("index", source.index, most=_UINT64_MAX),
-            prior=source.prior,
-            temperature=source.temperature,
-        )
-        return {"drawn": drawn}
+        return {"drawn": drawn_message(source)}
     return {"image": _image_message(source)}
+
+
+def drawn_message(drawn: DrawnFace) -> face_service_pb2.DrawnFace:
+    """Write a face of a seed."""
+    return face_service_pb2.DrawnFace(
+        seed=unsigned("seed", drawn.seed, most=UINT64_MAX),
+        index=unsigned("index", drawn.index, most=UINT64_MAX),
+        prior=drawn.prior,
+        temperature=drawn.temperature,
+    )
 
 
 def _traversal_message(traversal: Traversal | None) -> face_service_pb2.Traversal | None:
@@ -298,7 +314,7 @@ def _traversal_message(traversal: Traversal | None) -> face_service_pb2.Traversa
         direction=traversal.direction,
         start=traversal.start,
         end=traversal.end,
-        count=_unsigned("traversal.count", traversal.count, most=_UINT32_MAX),
+        count=unsigned("traversal.count", traversal.count, most=UINT32_MAX),
     )
 
 
@@ -306,7 +322,7 @@ def _animation_message(animation: Animation | None) -> face_service_pb2.Animatio
     if animation is None:
         return None
     return face_service_pb2.Animation(
-        frame_ms=_unsigned("animation.frame_ms", animation.frame_ms, most=_UINT32_MAX),
+        frame_ms=unsigned("animation.frame_ms", animation.frame_ms, most=UINT32_MAX),
         there_and_back=animation.there_and_back,
     )
 
@@ -318,9 +334,9 @@ def _crop_message(crop: Crop | None) -> image_pb2.Crop | None:
         return image_pb2.Crop(center_fraction=crop.fraction)
     if isinstance(crop, SquareCrop):
         square = image_pb2.Square(
-            left_px=_unsigned("crop.square_px.left_px", crop.left_px, most=_UINT32_MAX),
-            top_px=_unsigned("crop.square_px.top_px", crop.top_px, most=_UINT32_MAX),
-            side_px=_unsigned("crop.square_px.side_px", crop.side_px, most=_UINT32_MAX),
+            left_px=unsigned("crop.square_px.left_px", crop.left_px, most=UINT32_MAX),
+            top_px=unsigned("crop.square_px.top_px", crop.top_px, most=UINT32_MAX),
+            side_px=unsigned("crop.square_px.side_px", crop.side_px, most=UINT32_MAX),
         )
         return image_pb2.Crop(square_px=square)
     if isinstance(crop, FaceCrop):

@@ -1,6 +1,7 @@
 """What a client that waits for its answers has whatever it asks for: a connection to a server."""
 
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -8,16 +9,22 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facegen.client import convert
-from facegen.client.attempts import Attempts
+from facegen.client.attempts import Attempts, DrawStream
 from facegen.client.channel import Retry, channel_options
 from facegen.client.credentials import Tls, call_metadata, channel_credentials
 from facegen.client.errors import NotFoundError
 from facegen.client.status import error_of_status
 from facegen.client.types import HealthStatus, Model
-from facegen.v1 import face_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from facegen.v1 import (
+    face_service_pb2_grpc,
+    mesh_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
 
 __all__ = ["ServerConnection"]
 
+T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -51,6 +58,7 @@ class ServerConnection:
             else grpc.insecure_channel(address, options)
         )
         self._faces = face_service_pb2_grpc.FaceServiceStub(self._channel)
+        self._meshes = mesh_service_pb2_grpc.MeshServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         health: Any = health_pb2_grpc.HealthStub(self._channel)  # its types lack its methods
         self._check, self._watch = health.Check, health.Watch
@@ -134,3 +142,31 @@ class ServerConnection:
                 )
             except grpc.RpcError as error:
                 time.sleep(attempts.pause_s(error))
+
+    def _stream(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[Any, Any]",
+        request: Any,
+        read: Callable[[Any], tuple[T, ...]],
+    ) -> Iterator[T]:
+        """Call a method that streams faces, again where it broke off; `read` gives a response's."""
+        stream = DrawStream(
+            request, read, address=self._address, timeout_s=self._timeout_s, retry=self._retry
+        )
+        while True:
+            call = method(
+                stream.request,
+                timeout=stream.timeout_s,
+                wait_for_ready=self._wait_for_ready,
+                metadata=self._metadata,
+            )
+            try:
+                for response in call:
+                    yield from stream.accept(response)
+                stream.finish()
+            except grpc.RpcError as error:
+                time.sleep(stream.pause_s(error))
+            else:
+                return
+            finally:
+                call.cancel()

@@ -146,7 +146,7 @@ class Reconstructed:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What the encoder makes of one picture.
+    """What the encoder makes of one picture or mesh.
 
     Attributes:
         mean: The mean of the posterior; for an autoencoder the latent itself.
@@ -168,7 +168,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class DrawnFace:
-    """A face of a seed: that of `generate` with the same arguments.
+    """A face of a seed: that of `generate` or `generate_meshes` with the same arguments.
 
     Attributes:
         seed: 0 to 2**64 - 1.
@@ -370,9 +370,9 @@ class Model:
         version: The version used when a request names none.
         kind: `autoencoder`, `vae`, `expression` or `mesh`.
         latent_size: Coordinates of a latent.
-        height_px: Height of its pictures.
-        width_px: Width of its pictures.
-        channel_count: 1 (grey) or 3 (RGB).
+        height_px: Height of its pictures; 0 for meshes.
+        width_px: Width of its pictures; 0 for meshes.
+        channel_count: 1 (grey) or 3 (RGB); 0 for meshes.
         priors: The names of its priors, the default first.
         dataset: The data set it was trained on.
         data_license: The terms of that data.
@@ -382,6 +382,8 @@ class Model:
             empty for other kinds.
         experimental_expressions: Those of poor quality: given when named, never by default.
         directions: Those along which its faces can be moved; empty if it has none.
+        vertex_count: Vertices of each of its meshes; 0 for pictures.
+        face_count: Triangles of each of its meshes; 0 for pictures.
     """
 
     family: str
@@ -399,6 +401,8 @@ class Model:
     expressions: tuple[str, ...]
     experimental_expressions: tuple[str, ...]
     directions: tuple[Direction, ...]
+    vertex_count: int = 0
+    face_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -503,7 +503,7 @@ Global___EncodeRequest: typing_extensions.TypeAlias = EncodeRequest
 
 @typing.final
 class Encoding(google.protobuf.message.Message):
-    """What the encoder makes of one picture."""
+    """What the encoder makes of one picture or mesh."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -625,7 +625,7 @@ Global___DecodeResponse: typing_extensions.TypeAlias = DecodeResponse
 
 @typing.final
 class DrawnFace(google.protobuf.message.Message):
-    """A face of a seed: that of Generate with the same fields."""
+    """A face of a seed: that of Generate, or of GenerateMeshes, with the same fields."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x61\x63\x65gen/v1/model_service.proto\x12\nfacegen.v1\"9\n\tDirection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_effect\"\xa8\x03\n\x05Model\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.facegen.v1.ModelKind\x12\x13\n\x0blatent_size\x18\x04 \x01(\r\x12\x11\n\theight_px\x18\x05 \x01(\r\x12\x10\n\x08width_px\x18\x06 \x01(\r\x12\x15\n\rchannel_count\x18\x07 \x01(\r\x12\x0e\n\x06priors\x18\x08 \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\t \x01(\t\x12\x14\n\x0c\x64\x61ta_license\x18\n \x01(\t\x12/\n\x07metrics\x18\x0b \x03(\x0b\x32\x1e.facegen.v1.Model.MetricsEntry\x12\x0e\n\x06graphs\x18\x0c \x03(\t\x12\x13\n\x0b\x65xpressions\x18\r \x03(\t\x12 \n\x18\x65xperimental_expressions\x18\x0e \x03(\t\x12)\n\ndirections\x18\x0f \x03(\x0b\x32\x15.facegen.v1.Direction\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x0fGetModelRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.facegen.v1.Model*\x87\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODEL_KIND_AUTOENCODER\x10\x01\x12\x12\n\x0eMODEL_KIND_VAE\x10\x02\x12\x19\n\x15MODEL_KIND_EXPRESSION\x10\x03\x12\x13\n\x0fMODEL_KIND_MESH\x10\x04\x32\xa2\x01\n\x0cModelService\x12K\n\nListModels\x12\x1d.facegen.v1.ListModelsRequest\x1a\x1e.facegen.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.facegen.v1.GetModelRequest\x1a\x1c.facegen.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x61\x63\x65gen/v1/model_service.proto\x12\nfacegen.v1\"9\n\tDirection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_effect\"\xd2\x03\n\x05Model\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.facegen.v1.ModelKind\x12\x13\n\x0blatent_size\x18\x04 \x01(\r\x12\x11\n\theight_px\x18\x05 \x01(\r\x12\x10\n\x08width_px\x18\x06 \x01(\r\x12\x15\n\rchannel_count\x18\x07 \x01(\r\x12\x0e\n\x06priors\x18\x08 \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\t \x01(\t\x12\x14\n\x0c\x64\x61ta_license\x18\n \x01(\t\x12/\n\x07metrics\x18\x0b \x03(\x0b\x32\x1e.facegen.v1.Model.MetricsEntry\x12\x0e\n\x06graphs\x18\x0c \x03(\t\x12\x13\n\x0b\x65xpressions\x18\r \x03(\t\x12 \n\x18\x65xperimental_expressions\x18\x0e \x03(\t\x12)\n\ndirections\x18\x0f \x03(\x0b\x32\x15.facegen.v1.Direction\x12\x14\n\x0cvertex_count\x18\x10 \x01(\r\x12\x12\n\nface_count\x18\x11 \x01(\r\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.facegen.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x0fGetModelRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.facegen.v1.Model*\x87\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODEL_KIND_AUTOENCODER\x10\x01\x12\x12\n\x0eMODEL_KIND_VAE\x10\x02\x12\x19\n\x15MODEL_KIND_EXPRESSION\x10\x03\x12\x13\n\x0fMODEL_KIND_MESH\x10\x04\x32\xa2\x01\n\x0cModelService\x12K\n\nListModels\x12\x1d.facegen.v1.ListModelsRequest\x1a\x1e.facegen.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.facegen.v1.GetModelRequest\x1a\x1c.facegen.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_METRICSENTRY']._loaded_options = None
   _globals['_MODEL_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELKIND']._serialized_start=781
-  _globals['_MODELKIND']._serialized_end=916
+  _globals['_MODELKIND']._serialized_start=823
+  _globals['_MODELKIND']._serialized_end=958
   _globals['_DIRECTION']._serialized_start=46
   _globals['_DIRECTION']._serialized_end=103
   _globals['_MODEL']._serialized_start=106
-  _globals['_MODEL']._serialized_end=530
-  _globals['_MODEL_METRICSENTRY']._serialized_start=484
-  _globals['_MODEL_METRICSENTRY']._serialized_end=530
-  _globals['_LISTMODELSREQUEST']._serialized_start=532
-  _globals['_LISTMODELSREQUEST']._serialized_end=590
-  _globals['_LISTMODELSRESPONSE']._serialized_start=592
-  _globals['_LISTMODELSRESPONSE']._serialized_end=672
-  _globals['_GETMODELREQUEST']._serialized_start=674
-  _globals['_GETMODELREQUEST']._serialized_end=724
-  _globals['_GETMODELRESPONSE']._serialized_start=726
-  _globals['_GETMODELRESPONSE']._serialized_end=778
-  _globals['_MODELSERVICE']._serialized_start=919
-  _globals['_MODELSERVICE']._serialized_end=1081
+  _globals['_MODEL']._serialized_end=572
+  _globals['_MODEL_METRICSENTRY']._serialized_start=526
+  _globals['_MODEL_METRICSENTRY']._serialized_end=572
+  _globals['_LISTMODELSREQUEST']._serialized_start=574
+  _globals['_LISTMODELSREQUEST']._serialized_end=632
+  _globals['_LISTMODELSRESPONSE']._serialized_start=634
+  _globals['_LISTMODELSRESPONSE']._serialized_end=714
+  _globals['_GETMODELREQUEST']._serialized_start=716
+  _globals['_GETMODELREQUEST']._serialized_end=766
+  _globals['_GETMODELRESPONSE']._serialized_start=768
+  _globals['_GETMODELRESPONSE']._serialized_end=820
+  _globals['_MODELSERVICE']._serialized_start=961
+  _globals['_MODELSERVICE']._serialized_end=1123
 # @@protoc_insertion_point(module_scope)

@@ -119,6 +119,8 @@ class Model(google.protobuf.message.Message):
     EXPRESSIONS_FIELD_NUMBER: builtins.int
     EXPERIMENTAL_EXPRESSIONS_FIELD_NUMBER: builtins.int
     DIRECTIONS_FIELD_NUMBER: builtins.int
+    VERTEX_COUNT_FIELD_NUMBER: builtins.int
+    FACE_COUNT_FIELD_NUMBER: builtins.int
     family: builtins.str
     """The family's name, for example `celeba-vae`."""
     version: builtins.str
@@ -128,15 +130,19 @@ class Model(google.protobuf.message.Message):
     latent_size: builtins.int
     """Coordinates of a latent."""
     height_px: builtins.int
-    """Height of its pictures, in pixels."""
+    """Height of its pictures, in pixels; 0 for meshes."""
     width_px: builtins.int
-    """Width of its pictures, in pixels."""
+    """Width of its pictures, in pixels; 0 for meshes."""
     channel_count: builtins.int
-    """Channels of its pictures: 1 (grey) or 3 (RGB)."""
+    """Channels of its pictures: 1 (grey) or 3 (RGB); 0 for meshes."""
     dataset: builtins.str
     """The data set it was trained on."""
     data_license: builtins.str
     """The terms of that data."""
+    vertex_count: builtins.int
+    """Vertices of each of its meshes; 0 for pictures."""
+    face_count: builtins.int
+    """Triangles of each of its meshes; 0 for pictures."""
     @property
     def priors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The names of its priors; the first is the default."""
@@ -179,8 +185,10 @@ class Model(google.protobuf.message.Message):
         expressions: collections.abc.Iterable[builtins.str] | None = ...,
         experimental_expressions: collections.abc.Iterable[builtins.str] | None = ...,
         directions: collections.abc.Iterable[Global___Direction] | None = ...,
+        vertex_count: builtins.int = ...,
+        face_count: builtins.int = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "directions", b"directions", "experimental_expressions", b"experimental_expressions", "expressions", b"expressions", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "width_px", b"width_px"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["channel_count", b"channel_count", "data_license", b"data_license", "dataset", b"dataset", "directions", b"directions", "experimental_expressions", b"experimental_expressions", "expressions", b"expressions", "face_count", b"face_count", "family", b"family", "graphs", b"graphs", "height_px", b"height_px", "kind", b"kind", "latent_size", b"latent_size", "metrics", b"metrics", "priors", b"priors", "version", b"version", "vertex_count", b"vertex_count", "width_px", b"width_px"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model

@@ -24,7 +24,7 @@ class ServerConfig(BaseModel):
     max_batch_rows: int = Field(default=0, ge=0)
     """The most rows of one execution, within each model's max_batch_size; 0: measured at load."""
     default_family: str = ""
-    """The family of requests that name none; empty: the first VAE by name."""
+    """The family of requests that name none; empty: the first VAE by name, of meshes the first."""
     model_control: Literal["none", "explicit", "poll"] = "none"
     """Who loads and unloads after the start: nobody, admin RPCs, or the repository's changes."""
     load_models: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class ServerConfig(BaseModel):
 
     # Limits
     max_images: int = Field(default=256, ge=1)
-    """The most pictures of one request, except of streams."""
+    """The most pictures or meshes of one request, except of streams."""
     max_picture_pixels: int = Field(default=50_000_000, ge=1)
     """The most pixels of an uploaded picture, checked before it is decoded."""
     max_request_pixels: int = Field(default=200_000_000, ge=1)

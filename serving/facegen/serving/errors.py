@@ -8,10 +8,13 @@ FacegenError
     │   ├── PictureError            bytes that are no picture, or a broken one
     │   ├── PictureSizeError        a picture of more pixels than allowed
     │   ├── RequestSizeError        pictures of more pixels together than allowed
-    │   ├── ResponseSizeError       pictures whose answer would be larger than a message may be
+    │   ├── ResponseSizeError       pictures or meshes whose answer would be larger than a message
+    │   │                           may be
     │   ├── NoFaceError             a photo in which no face is found
     │   ├── FaceTooSmallError       a face of too few pixels to be drawn anew
-    │   └── TooManyFacesError       a photo of more faces than the request allows
+    │   ├── TooManyFacesError       a photo of more faces than the request allows
+    │   ├── MeshError               bytes that are no mesh, or a broken one
+    │   └── TopologyError           a mesh of another topology than the family's
     ├── CapabilityError         a request that this family, engine or build can never fulfil
     ├── UnsupportedError        a method or option that this server does not have
     ├── UnauthenticatedError    no credentials, or wrong ones
@@ -53,6 +56,7 @@ __all__ = [
     "InferenceError",
     "InputError",
     "LatentSizeError",
+    "MeshError",
     "ModelNotFoundError",
     "NoFaceError",
     "NotReadyError",
@@ -69,6 +73,7 @@ __all__ = [
     "ServerError",
     "ServingError",
     "TooManyFacesError",
+    "TopologyError",
     "UnauthenticatedError",
     "UnknownFamilyError",
     "UnreachableError",
@@ -134,14 +139,27 @@ class RequestSizeError(InputError):
 
 
 class ResponseSizeError(InputError):
-    """What a request asks for makes more bytes than a message may have."""
+    """What a request asks for makes more bytes than a message may have.
 
-    def __init__(self, field: str, *, limit: int) -> None:
+    Args:
+        field: The field at fault.
+        limit: The most bytes.
+        made: What it makes.
+        remedy: What to do beside sending fewer in a request.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        *,
+        limit: int,
+        made: str = "pictures",
+        remedy: str = "ask for less of each, or for image/jpeg",
+    ) -> None:
         super().__init__(
             field,
-            f"make pictures of more than {limit} bytes together, the limit of a response "
-            "(--max-message-bytes); send fewer in a request, ask for less of each, or for "
-            "image/jpeg",
+            f"make {made} of more than {limit} bytes together, the limit of a response "
+            f"(--max-message-bytes); send fewer in a request, {remedy}",
         )
 
 
@@ -172,6 +190,21 @@ class TooManyFacesError(InputError):
         remedy = f"raise it (at most {most}) or cut the photo" if limit < most else "cut the photo"
         super().__init__(
             field, f"shows {count} faces, above the limit of {limit} (max_faces); {remedy}"
+        )
+
+
+class MeshError(InputError):
+    """Bytes that are no mesh of a known format, or a broken one."""
+
+
+class TopologyError(InputError):
+    """A mesh that is not of its family's topology: other vertices, or other triangles."""
+
+    def __init__(self, field: str, family: str, *, problem: str) -> None:
+        super().__init__(
+            field,
+            f'{problem}; meshes of family "{family}" all have its topology, which GetTopology '
+            "gives: bring the mesh into it first",
         )
 
 

@@ -22,6 +22,8 @@ from facegen.serving.faces.pipelines import Pipelines
 from facegen.serving.faces.service_state import ServiceState
 from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.kserve.service import KserveService
+from facegen.serving.meshes.mesh_service import MeshService
+from facegen.serving.meshes.pipelines import MeshPipelines
 from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.rpc.call_server import CallServer
 from facegen.serving.rpc.calls import Calls, streams
@@ -30,8 +32,9 @@ from facegen.serving.rpc.parsing import parsing
 from facegen.serving.security.gate import Gate
 from facegen.serving.security.tls import server_credentials
 from facegen.serving.telemetry.telemetry import Telemetry
-from facegen.v1 import face_service_pb2, model_service_pb2
+from facegen.v1 import face_service_pb2, mesh_service_pb2, model_service_pb2
 from facegen.v1.face_service_pb2_grpc import add_FaceServiceServicer_to_server
+from facegen.v1.mesh_service_pb2_grpc import add_MeshServiceServicer_to_server
 from facegen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 __all__ = ["Server"]
@@ -40,7 +43,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _SERVICES = tuple(
     service.full_name
-    for file in (face_service_pb2, model_service_pb2, service_pb2)
+    for file in (face_service_pb2, mesh_service_pb2, model_service_pb2, service_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -106,9 +109,10 @@ class Server:
             DeviceError: The device is not there.
         """
         self._engine = engine = open_engine(self._config)
-        pipelines = Pipelines(engine)
-        self._check_default_family(pipelines)
-        self._faces.pipelines = pipelines
+        pipelines, meshes = Pipelines(engine), MeshPipelines(engine)
+        names = sorted({family.name for family in (*pipelines.families, *meshes.families)})
+        self._check_default_family(names)
+        self._faces.pipelines, self._faces.meshes = pipelines, meshes
         self._kserve.engine = engine
         self._telemetry.watch(engine)
         self._calls.starting, self._calls.ready = False, True
@@ -116,11 +120,10 @@ class Server:
         self._report_models()
         self._health.update(dict.fromkeys(("", *_SERVICES), True))
         model_count = len({model.name for model in engine.models()})
-        family_count = len({family.name for family in pipelines.families})
         _LOGGER.info(
             "serving %s (%s) on %s",
             _counted(model_count, "model", "models"),
-            _counted(family_count, "family", "families"),
+            _counted(len(names), "family", "families"),
             self.address,
         )
 
@@ -156,6 +159,7 @@ class Server:
         threads = futures.ThreadPoolExecutor(self._config.max_concurrent_calls, "stream")
         server = parsing(self._server, threads)
         add_FaceServiceServicer_to_server(FaceService(self._faces), server)
+        add_MeshServiceServicer_to_server(MeshService(self._faces), server)
         add_ModelServiceServicer_to_server(ModelService(self._faces), server)
         add_GRPCInferenceServiceServicer_to_server(self._kserve, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -178,9 +182,8 @@ class Server:
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
-    def _check_default_family(self, pipelines: Pipelines) -> None:
+    def _check_default_family(self, names: list[str]) -> None:
         wanted = self._config.default_family
-        names = sorted({family.name for family in pipelines.families})
         # What is loaded later may bring it.
         if wanted and wanted not in names and self._config.model_control == "none":
             raise ServerError(

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2
 
-from facegen.v1 import face_service_pb2, model_service_pb2
+from facegen.v1 import face_service_pb2, mesh_service_pb2, model_service_pb2
 
 __all__ = ["METHODS", "Ending", "call", "path_of", "proper"]
 
@@ -23,7 +23,8 @@ _MOST_ANSWERS = 3  # some streams never end
 METHODS: tuple[MethodDescriptor, ...] = tuple(
     method
     for module in (
-        face_service_pb2, model_service_pb2, service_pb2, health_pb2, reflection_pb2,
+        face_service_pb2, mesh_service_pb2, model_service_pb2, service_pb2, health_pb2,
+        reflection_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods

@@ -15,6 +15,7 @@ from tests.serving.family_graphs import (
     write_expression_family,
     write_plain_family,
 )
+from tests.serving.mesh_graphs import linear_meshes, write_mesh_family
 from tests.serving.properties.graphs import write_graphs
 
 # More examples, and other ones each time: FACEGEN_TEST_EXAMPLES=20 pytest tests/serving/properties
@@ -43,12 +44,13 @@ def examples(count: int) -> settings:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, tiny_repository: Path) -> Path:
-    """The tiny families, one of expressions, one with directions, and all graphs."""
+    """The tiny families, one of expressions, one with directions, one of meshes, all graphs."""
     folder = tmp_path_factory.mktemp("properties") / "models"
     shutil.copytree(tiny_repository, folder)
     write_graphs(folder)
     write_expression_family(folder)
     write_directions(write_plain_family(folder, family=MOVABLE), family=MOVABLE)
+    write_mesh_family(folder, linear_meshes())
     shutil.copytree(folder / "affine", folder / SPARE)
     return folder
 

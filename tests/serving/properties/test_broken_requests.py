@@ -15,9 +15,12 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from facegen.serving.meshes.coding import encode_mesh
+from facegen.serving.meshes.topology import Topology
 from facegen.v1 import face_service_pb2 as pb
-from facegen.v1 import image_pb2, latent_pb2, model_service_pb2
+from facegen.v1 import image_pb2, latent_pb2, mesh_service_pb2, model_service_pb2
 from facegen.v1.face_service_pb2_grpc import FaceServiceStub
+from tests.serving.mesh_graphs import MESH_FAMILY, linear_meshes
 from tests.serving.properties.calls import METHODS, call, proper
 from tests.serving.properties.conftest import MOST_STREAMS, MOVABLE, SPARE, examples
 from tests.serving.properties.messages import damaged, messages_of
@@ -28,7 +31,7 @@ _TEXTS = (
     "", "1", "tiny-vae", "affine", "words", "x", "y", "left", "right", "both", "FP32", "BYTES",
     "INT64", "image/png", "application/octet-stream", "normal", "timeout", "priority",
     "hand-expressions", "happiness", "classification", "sequence_id", "shared_memory_region",
-    MOVABLE, "Smiling", "component-1", "image/gif", "image/webp",
+    MOVABLE, "Smiling", "component-1", "image/gif", "image/webp", MESH_FAMILY, "model/ply",
     "shared_memory_byte_size",
     "binary_data", "trace_level", "log_verbose_level", "log_info", "TIMESTAMPS", "config",
     f"file:1/{SPARE}.onnx", "file:1/model.onnx", "facegen.v1.FaceService", "é\0\n{}\u2028",
@@ -48,6 +51,15 @@ _PHOTO = image_pb2.Image(
     width_px=48,
     channel_count=3,
 )
+_MESHES = linear_meshes()
+_MESH = mesh_service_pb2.Mesh(data=_MESHES.template.tobytes(), mime_type="application/octet-stream")
+_PLY, _OBJ = (
+    mesh_service_pb2.Mesh(
+        data=encode_mesh(_MESHES.template, kind, Topology(_MESHES.faces, _MESHES.template))
+    )
+    for kind in ("model/ply", "model/obj")
+)
+_MESH_LATENT = latent_pb2.Latent(family=MESH_FAMILY, values=[0.5] * 8)
 _CONFIG = {
     "backend": "onnxruntime",
     "max_batch_size": 4,
@@ -125,6 +137,22 @@ _RIGHT: dict[str, list[Any]] = {
             max_faces=3,
             view=pb.TRANSFER_VIEW_SHEET,
         ),
+    ],
+    "GetTopology": [mesh_service_pb2.GetTopologyRequest(mime_type="model/obj")],
+    "GenerateMeshes": [mesh_service_pb2.GenerateMeshesRequest(count=2, mime_type="model/ply")],
+    "GenerateMeshesStream": [mesh_service_pb2.GenerateMeshesStreamRequest(count=2, seed=1)],
+    "ReconstructMeshes": [
+        mesh_service_pb2.ReconstructMeshesRequest(meshes=[_MESH], mime_type="model/gltf-binary"),
+        mesh_service_pb2.ReconstructMeshesRequest(meshes=[_PLY, _OBJ]),
+    ],
+    "EncodeMeshes": [mesh_service_pb2.EncodeMeshesRequest(meshes=[_MESH, _PLY])],
+    "DecodeMeshes": [mesh_service_pb2.DecodeMeshesRequest(latents=[_MESH_LATENT])],
+    "InterpolateMeshes": [
+        mesh_service_pb2.InterpolateMeshesRequest(
+            start=mesh_service_pb2.MeshEndpoint(latent=_MESH_LATENT),
+            end=mesh_service_pb2.MeshEndpoint(mesh=_OBJ),
+            count=3,
+        )
     ],
     "ListModels": [model_service_pb2.ListModelsRequest(page_size=1)],
     "GetModel": [model_service_pb2.GetModelRequest(family="tiny-vae")],

@@ -26,6 +26,7 @@ from facegen.client.commands.options import (
     animation_mime_type,
     crop_from,
     require_png,
+    seed_pair,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def interpolate(
 
     require_png(strip, "--strip")
     animated = animation and animation_mime_type(animation)
-    seed_pair = _seed_pair(seeds, photos or [])
+    pair = seed_pair(seeds, photos or [], what="photos")
     if out is None and strip is None and animation is None:
         out = Path("path")
     wanted: dict[str, Any] = {
@@ -102,7 +103,7 @@ def interpolate(
     }
     files: list[Path] = []
     with connection.client(timeout_s=timeout_s) as client:
-        start, end = _ends(seed_pair, photos or [], prior)
+        start, end = _ends(pair, photos or [], prior)
         if out is not None:
             mime_type, suffix = FILE_FORMATS[file_format]
             coded = client.interpolate(start, end, mime_type=mime_type, quality=quality, **wanted)
@@ -116,29 +117,15 @@ def interpolate(
     _report(wanted, out, files, [strip, animation], as_json=as_json)
 
 
-def _seed_pair(seeds: str | None, photos: list[Path]) -> tuple[int, int] | None:
-    if (seeds is not None) == bool(photos) or len(photos) not in (0, 2):
-        raise typer.BadParameter(f"give two photos, or --seeds A,B; got {len(photos)} photos")
-    if seeds is None:
-        return None
-    try:
-        first, second = map(int, seeds.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{seeds!r} is not A,B, for example 1,2", param_hint="--seeds"
-        ) from None
-    return first, second
-
-
 def _ends(
-    seed_pair: tuple[int, int] | None, photos: list[Path], prior: str
+    pair: tuple[int, int] | None, photos: list[Path], prior: str
 ) -> tuple["Endpoint", "Endpoint"]:
     from facegen.client.files import read_picture
     from facegen.client.types import DrawnFace
 
-    if seed_pair is None:
+    if pair is None:
         return read_picture(photos[0]), read_picture(photos[1])
-    return DrawnFace(seed_pair[0], prior=prior), DrawnFace(seed_pair[1], prior=prior)
+    return DrawnFace(pair[0], prior=prior), DrawnFace(pair[1], prior=prior)
 
 
 def _save(images: tuple["Image", ...], out: Path, suffix: str) -> list[Path]:

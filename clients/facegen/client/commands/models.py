@@ -52,14 +52,14 @@ def _table(models: "Sequence[Model]") -> "Table":
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in ("family", "version", "kind", "image", "latent", "priors", "data"):
+    for name in ("family", "version", "kind", "makes", "latent", "priors", "data"):
         table.add_column(name, justify="right" if name == "latent" else "left")
     for model in models:
         table.add_row(
             f"[bold]{model.family}[/]",
             model.version,
             model.kind,
-            _image_size(model),
+            _size(model),
             str(model.latent_size),
             _shortened(model.priors),
             model.dataset,
@@ -77,7 +77,7 @@ def _card(model: "Model") -> "Table":
         "family": f"[bold]{model.family}[/]",
         "version": model.version,
         "kind": model.kind,
-        "image": _image_size(model),
+        "mesh" if model.vertex_count else "image": _size(model),
         "latent": f"{model.latent_size} values",
         "priors": ", ".join(model.priors),
         "expressions": _expressions(model),
@@ -111,7 +111,9 @@ def _direction(direction: "Direction") -> str:
     return f"{direction.name}{effect}"
 
 
-def _image_size(model: "Model") -> str:
+def _size(model: "Model") -> str:
+    if model.vertex_count:
+        return f"{model.vertex_count} vertices, {model.face_count} triangles"
     color = {1: "grey", 3: "RGB"}.get(model.channel_count, f"{model.channel_count} channels")
     return f"{model.width_px} x {model.height_px} {color}"
 

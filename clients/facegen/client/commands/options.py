@@ -28,6 +28,7 @@ __all__ = [
     "animation_mime_type",
     "crop_from",
     "require_png",
+    "seed_pair",
 ]
 
 FILE_FORMATS = {
@@ -172,3 +173,24 @@ def require_png(path: Path | None, option: str) -> None:
     """Refuse the path of a sheet that does not end in `.png`: sheets are written by this client."""
     if path is not None and path.suffix.lower() != ".png":
         raise typer.BadParameter(f"{path} does not end in .png", param_hint=option)
+
+
+def seed_pair(seeds: str | None, files: list[Path], *, what: str) -> tuple[int, int] | None:
+    """Read two seeds; None: two files were given in their place.
+
+    Args:
+        seeds: Two numbers with a comma between; None: not given.
+        files: The files given.
+        what: What they are.
+    """
+    if (seeds is not None) == bool(files) or len(files) not in (0, 2):
+        raise typer.BadParameter(f"give two {what}, or --seeds A,B; got {len(files)} {what}")
+    if seeds is None:
+        return None
+    try:
+        first, second = map(int, seeds.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{seeds!r} is not A,B, for example 1,2", param_hint="--seeds"
+        ) from None
+    return first, second

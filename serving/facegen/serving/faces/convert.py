@@ -4,6 +4,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from facegen.serving.errors import (
     ModelNotFoundError,
     UnknownFamilyError,
 )
-from facegen.serving.faces.family import Family, find_family
-from facegen.serving.faces.pipelines import Draw
+from facegen.serving.faces.family import Family
+from facegen.serving.faces.latent_family import LatentFamily, find_family
+from facegen.serving.faces.latent_pipelines import Draw
 from facegen.serving.imaging import (
     GIF,
     JPEG,
@@ -31,7 +33,13 @@ from facegen.serving.imaging import (
     PixelSquare,
     Upload,
 )
-from facegen.v1 import face_service_pb2, image_pb2, latent_pb2, model_service_pb2
+from facegen.v1 import (
+    face_service_pb2,
+    image_pb2,
+    latent_pb2,
+    mesh_service_pb2,
+    model_service_pb2,
+)
 
 __all__ = [
     "address_of",
@@ -48,12 +56,21 @@ __all__ = [
     "latent_messages",
     "latents_from",
     "model_message",
+    "picture_model_message",
     "shape_of",
     "spherical_from",
     "unknown_name",
     "upload_from",
     "uploads_from",
 ]
+
+AnyFamily = TypeVar("AnyFamily", bound=LatentFamily)
+_Drawing = (
+    face_service_pb2.GenerateRequest
+    | face_service_pb2.GenerateStreamRequest
+    | mesh_service_pb2.GenerateMeshesRequest
+    | mesh_service_pb2.GenerateMeshesStreamRequest
+)
 
 _FORMATS = (PNG, JPEG, WEBP, RAW)
 _ANIMATED_FORMATS = (WEBP, GIF)
@@ -69,12 +86,12 @@ _KINDS = {
 
 
 def addressed_family(
-    families: Sequence[Family],
+    families: Sequence[AnyFamily],
     name: str,
     *,
     version: str,
     fields: tuple[str, str] = ("family", "version"),
-) -> Family:
+) -> AnyFamily:
     """Find the family that a request addresses.
 
     Args:
@@ -97,7 +114,9 @@ def addressed_family(
         raise UnknownFamilyError(fields[0], name or "family", available=names) from error
 
 
-def address_of(request: face_service_pb2.DecodeRequest) -> tuple[str, str, tuple[str, str]]:
+def address_of(
+    request: face_service_pb2.DecodeRequest | mesh_service_pb2.DecodeMeshesRequest,
+) -> tuple[str, str, tuple[str, str]]:
     """Read the family and version of a request that may leave them to its first latent.
 
     Returns:
@@ -114,7 +133,7 @@ def address_of(request: face_service_pb2.DecodeRequest) -> tuple[str, str, tuple
 
 
 def count_from(count: int, *, field: str = "count", least: int = 1, most: int) -> int:
-    """Check a number of pictures."""
+    """Check a number of pictures or meshes."""
     if count < least:
         raise InputError(field, f"is {count}, must be at least {least}")
     if count > most:
@@ -123,12 +142,15 @@ def count_from(count: int, *, field: str = "count", least: int = 1, most: int) -
 
 
 def draw_from(
-    request: face_service_pb2.GenerateRequest | face_service_pb2.GenerateStreamRequest,
-    family: Family,
-    *,
-    max_count: int,
+    request: _Drawing, family: LatentFamily, *, max_count: int, expression: str = ""
 ) -> Draw:
     """Read which faces to draw; a seed is drawn where the request has none.
+
+    Args:
+        request: The request.
+        family: The family that it addresses.
+        max_count: The most faces.
+        expression: What `expression_from` gave, of a family that has some.
 
     Raises:
         InputError: Count, index, temperature or prior is out of range. Never right.
@@ -140,7 +162,6 @@ def draw_from(
         )
     temperature = _temperature_from(request, "temperature")
     prior = _prior_from(request.prior, family, "prior")
-    expression = expression_from(request.expression, family)
     # 32 bits are enough for chance and short enough to write down.
     seed = request.seed if request.HasField("seed") else secrets.randbits(32)
     return Draw(
@@ -153,7 +174,7 @@ def draw_from(
     )
 
 
-def drawn_from(drawn: face_service_pb2.DrawnFace, family: Family, field: str) -> Draw:
+def drawn_from(drawn: face_service_pb2.DrawnFace, family: LatentFamily, field: str) -> Draw:
     """Read which one face of a seed is meant.
 
     Raises:
@@ -193,7 +214,9 @@ def expression_from(expression: str, family: Family, *, field: str = "expression
     return expression
 
 
-def unknown_name(field: str, wanted: str, *, family: Family, known: Sequence[str]) -> InputError:
+def unknown_name(
+    field: str, wanted: str, *, family: LatentFamily, known: Sequence[str]
+) -> InputError:
     """Say that a family has nothing of that name, which are near, and what it has."""
     by_key = {_key(name): name for name in known}
     # Comparing takes time; a name that a person mistyped is no longer than this.
@@ -325,7 +348,7 @@ def upload_from(image: image_pb2.Image, field: str) -> Upload:
 
 
 def latents_from(
-    latents: Sequence[latent_pb2.Latent], family: Family, *, max_images: int
+    latents: Sequence[latent_pb2.Latent], family: LatentFamily, *, max_images: int
 ) -> NDArray[np.float32]:
     """Read the latents of a request's `latents`.
 
@@ -342,7 +365,7 @@ def latents_from(
     return rows
 
 
-def latent_from(latent: latent_pb2.Latent, family: Family, field: str) -> NDArray[np.float32]:
+def latent_from(latent: latent_pb2.Latent, family: LatentFamily, field: str) -> NDArray[np.float32]:
     """Read one latent.
 
     Returns:
@@ -368,7 +391,7 @@ def latent_from(latent: latent_pb2.Latent, family: Family, field: str) -> NDArra
     return values
 
 
-def latent_messages(latents: NDArray[np.float32], family: Family) -> list[latent_pb2.Latent]:
+def latent_messages(latents: NDArray[np.float32], family: LatentFamily) -> list[latent_pb2.Latent]:
     """Write latents (B, Z)."""
     return [
         latent_pb2.Latent(family=family.name, version=family.version, values=values)
@@ -413,19 +436,14 @@ def _quality_from(message: image_pb2.ImageFormat) -> int:
     return quality
 
 
-def _temperature_from(
-    message: face_service_pb2.GenerateRequest
-    | face_service_pb2.GenerateStreamRequest
-    | face_service_pb2.DrawnFace,
-    field: str,
-) -> float:
+def _temperature_from(message: _Drawing | face_service_pb2.DrawnFace, field: str) -> float:
     temperature = message.temperature if message.HasField("temperature") else 1.0
     if not 0 <= temperature <= _MOST_TEMPERATURE:
         raise InputError(field, f"is {temperature}, must be 0 to {_MOST_TEMPERATURE:g}")
     return temperature
 
 
-def _prior_from(prior: str, family: Family, field: str) -> str:
+def _prior_from(prior: str, family: LatentFamily, field: str) -> str:
     prior = prior or family.default_prior
     if prior not in family.priors:
         raise unknown_name(field, prior, family=family, known=[*family.priors])
@@ -437,26 +455,31 @@ def _key(name: str) -> str:
     return name.lower().replace("_", "-").replace(" ", "-")
 
 
-def model_message(family: Family) -> model_service_pb2.Model:
-    """Write a family."""
-    own = family.expressions
+def model_message(family: LatentFamily) -> model_service_pb2.Model:
+    """Write what all families have in common."""
     return model_service_pb2.Model(
         family=family.name,
         version=family.version,
         kind=_KINDS.get(family.kind, model_service_pb2.MODEL_KIND_UNSPECIFIED),
         latent_size=family.latent_size,
-        height_px=family.height_px,
-        width_px=family.width_px,
-        channel_count=family.channel_count,
         priors=family.priors,
         dataset=family.dataset,
         data_license=family.data_license,
         metrics=family.metrics,
         graphs=family.graphs,
-        expressions=own.supported if own else (),
-        experimental_expressions=own.experimental if own else (),
-        directions=_direction_messages(family),
     )
+
+
+def picture_model_message(family: Family) -> model_service_pb2.Model:
+    """Write a family of pictures."""
+    message = model_message(family)
+    message.height_px, message.width_px = family.height_px, family.width_px
+    message.channel_count = family.channel_count
+    if family.expressions is not None:
+        message.expressions.extend(family.expressions.supported)
+        message.experimental_expressions.extend(family.expressions.experimental)
+    message.directions.extend(_direction_messages(family))
+    return message
 
 
 def _direction_messages(family: Family) -> list[model_service_pb2.Direction]:

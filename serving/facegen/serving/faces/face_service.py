@@ -13,10 +13,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext
-from facegen.serving.errors import NotReadyError, UnknownFamilyError
 from facegen.serving.faces import convert, edit_messages, transfer_messages
+from facegen.serving.faces.answering import answering, served_family
 from facegen.serving.faces.edit import Edit
 from facegen.serving.faces.family import Family, default_family
 from facegen.serving.faces.finding import FaceFinder
@@ -57,7 +56,7 @@ class FaceService(FaceServiceServicer):
     ) -> None:
         """Draw faces from a prior."""
         family = self._family(request.family, request.version)
-        draw = convert.draw_from(request, family, max_count=self._state.max_images)
+        draw = self._draw(request, family, max_count=self._state.max_images)
         picture_format = convert.format_from(request.format)
 
         def respond(faces: Faces) -> pb.GenerateResponse:
@@ -79,7 +78,7 @@ class FaceService(FaceServiceServicer):
     ) -> Iterator[pb.GenerateStreamResponse]:
         """Draw any number of faces; the next are computed while these are sent, no more."""
         family = self._family(request.family, request.version)
-        draw = convert.draw_from(request, family, max_count=_MOST_STREAMED)
+        draw = self._draw(request, family, max_count=_MOST_STREAMED)
         picture_format = convert.format_from(request.format)
         chunks = self._pipelines.generate_chunks(family, draw, context=context)
         with closing(chunks), ends_with_version(family):
@@ -244,30 +243,8 @@ class FaceService(FaceServiceServicer):
     def _answering(
         self, respond: Callable[[Any], Message], finish: Finish, *, quick: bool
     ) -> Callable[[Any], None]:
-        """Give what the pipelines are to call back: it codes what was drawn, and answers.
-
-        Args:
-            respond: Makes the response of faces or pixels.
-            finish: Takes it.
-            quick: Whether that takes no longer than to hand it to a thread of the imaging pool;
-                then the engine's thread does it.
-        """
-
-        def answer(result: Any) -> None:
-            try:
-                finish(respond(result))
-            except Exception as error:  # the outermost frame of a call
-                finish(error)
-
-        def done(result: Any) -> None:
-            if isinstance(result, FacegenError):
-                finish(result)
-            elif quick:
-                answer(result)
-            else:
-                self._state.imaging.begin(partial(answer, result))
-
-        return done
+        """Give what the pipelines are to call back; see `answering`."""
+        return answering(respond, finish, imaging=self._state.imaging, quick=quick)
 
     @property
     def _pipelines(self) -> Pipelines:
@@ -277,22 +254,36 @@ class FaceService(FaceServiceServicer):
         self, name: str, version: str, *, fields: tuple[str, str] = ("family", "version")
     ) -> Family:
         """Find the family that a request addresses."""
-        families = self._pipelines.families
-        name = name or self._state.default_family or default_family(families)
-        try:
-            return convert.addressed_family(families, name, version=version, fields=fields)
-        except UnknownFamilyError as error:
-            if self._pipelines.partial(name):
-                raise NotReadyError(f'family "{name}"') from error
-            raise
+        name = name or self._default_family
+        return served_family(
+            self._pipelines, name, version=version, fields=fields, others=self._state.meshes
+        )
+
+    @property
+    def _default_family(self) -> str:
+        """The family of requests that name none: of pictures, whatever the server's default is."""
+        wanted = self._state.default_family
+        if wanted and wanted not in {family.name for family in self._state.mesh_families}:
+            return wanted
+        return default_family(self._pipelines.families)
+
+    def _draw(
+        self,
+        request: pb.GenerateRequest | pb.GenerateStreamRequest,
+        family: Family,
+        *,
+        max_count: int,
+    ) -> Draw:
+        """Read which faces to draw."""
+        expression = convert.expression_from(request.expression, family)
+        return convert.draw_from(request, family, max_count=max_count, expression=expression)
 
     def _transfer_family(self, request: pb.TransferRequest) -> Family:
         """Find the family of a transfer: not the server's default where that has no expressions."""
         if request.family:
             return self._family(request.family, request.version)
         families = self._pipelines.families
-        default = self._state.default_family or default_family(families)
-        name = transfer_messages.transfer_family(families, default=default)
+        name = transfer_messages.transfer_family(families, default=self._default_family)
         return self._family(name, request.version)
 
     def _edit_family(self, request: pb.EditRequest) -> Family:
@@ -300,8 +291,7 @@ class FaceService(FaceServiceServicer):
         name, version, fields = edit_messages.address_of(request)
         if not name:
             families = self._pipelines.families
-            default = self._state.default_family or default_family(families)
-            name = edit_messages.edit_family(families, default=default)
+            name = edit_messages.edit_family(families, default=self._default_family)
         return self._family(name, version, fields=fields)
 
     def _views(

@@ -13,6 +13,7 @@ __all__ = [
     "face_frame_of",
     "image_size_of",
     "latent_size_of",
+    "mesh_size_of",
     "metrics_of",
     "parameter",
     "template_of",
@@ -59,6 +60,18 @@ def image_size_of(family: str, model: ModelInfo) -> tuple[int, int, int]:
     if not height_px or not width_px or channel_count not in (1, 3):
         raise FamilyError(family, f'"facegen.image_size" is "{value}": an empty or odd picture')
     return height_px, width_px, channel_count
+
+
+def mesh_size_of(family: str, model: ModelInfo) -> tuple[int, int]:
+    """Read how many vertices and triangles the family's meshes have."""
+    value = parameter(family, model, "facegen.mesh_size")
+    parts = value.split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise FamilyError(family, f'"facegen.mesh_size" is "{value}", not like "5000x9806"')
+    vertex_count, face_count = (int(part) for part in parts)
+    if vertex_count < 3 or face_count < 1:
+        raise FamilyError(family, f'"facegen.mesh_size" is "{value}": no mesh has so few')
+    return vertex_count, face_count
 
 
 def crop_fraction_of(family: str, model: ModelInfo) -> float:

@@ -3,59 +3,31 @@
 Also what models do in a transfer of expressions: find points, and say how to edit a face.
 """
 
-import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facegen.errors import FacegenError
 from facegen.serving.call_context import CallContext
-from facegen.serving.engine import Array, Done, Engine, InferRequest, Tensors
+from facegen.serving.engine import Array, ModelInfo
 from facegen.serving.faces.family import Family, group_families
-from facegen.serving.faces.noise import latent_noise
+from facegen.serving.faces.latent_pipelines import (
+    Answer,
+    Draw,
+    Floats,
+    LatentPipelines,
+    Posteriors,
+    Waiter,
+)
 from facegen.serving.faces.slerp import lerp, slerp
 
 __all__ = ["Draw", "Edits", "Faces", "Pipelines", "Posteriors"]
 
-_LOGGER = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 # Named once: an annotation inside a method is evaluated at every call.
-Answer = dict[str, Array] | FacegenError
 PixelsOrError = Pixels | FacegenError
-
-# While one chunk of a stream is coded and sent, one is computed; more would only use memory.
-_CHUNKS_IN_FLIGHT = 2
-# A stream's chunk is no larger than this, so that the first faces come soon.
-_MOST_CHUNK_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Which faces to draw from a prior.
-
-    Attributes:
-        seed: uint64.
-        first_index: The first face, uint64.
-        count: How many, at least 1; the last index is a uint64 too.
-        temperature: Standard deviation of the noise, 0 or more.
-        prior: One of the family's priors.
-        expression: One of the family's expressions; empty: its default, or it has none.
-    """
-
-    seed: int
-    first_index: int
-    count: int
-    temperature: float
-    prior: str
-    expression: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +41,6 @@ class Faces:
 
     latents: Floats
     pixels: Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Posteriors:
-    """What an encoder makes of pictures.
-
-    Attributes:
-        mu: (B, Z).
-        logvar: (B, Z); None for an autoencoder.
-    """
-
-    mu: Floats
-    logvar: Floats | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,69 +59,23 @@ class Edits:
     flow: Floats
 
 
-class _Waiter(Generic[T]):
-    """Makes a call of what calls back: give it `done`, then wait, once."""
-
-    def __init__(self) -> None:
-        self._answers: list[T | FacegenError] = []
-        self._answered = threading.Lock()
-        self._answered.acquire()
-
-    def done(self, answer: T | FacegenError) -> None:
-        self._answers.append(answer)
-        self._answered.release()
-
-    def wait(self) -> T:
-        self._answered.acquire()
-        (answer,) = self._answers
-        if isinstance(answer, FacegenError):
-            raise answer
-        return answer
-
-
-class Pipelines:
-    """The pipelines over the families of one engine; safe to call from several threads.
+class Pipelines(LatentPipelines[Family]):
+    """The pipelines over the families of pictures of one engine; safe to call from several threads.
 
     The errors are those of `Engine.submit`. `context` carries the deadline of all steps of a call,
     and cancels them. `begin_decode` and `begin_generate` call back, from any thread and exactly
     once; the others block.
-
-    Args:
-        engine: Runs the models; it is not closed here.
-
-    Attributes:
-        families: Those that are served now; another tuple after the engine's models have changed.
-
-    Raises:
-        FamilyError: Models of a family do not fit together. Later such a family is left out.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._looking = threading.Lock()
-        engine.on_change(self.refresh)
-        with self._looking:
-            self.families = group_families(engine.models())
-
-    def refresh(self) -> None:
-        """Look for the families again; calls under way keep theirs."""
-        with self._looking:
-            try:
-                self.families = group_families(self._engine.models(), lenient=True)
-            except FacegenError as error:
-                _LOGGER.warning("families not refreshed error=%s", error)
-
-    def partial(self, name: str) -> bool:
-        """Tell whether a family has models that are ready, but no complete set of one version."""
-        there = {model.parameters.get("facegen.family") for model in self._engine.models()}
-        return name in there and name not in {family.name for family in self.families}
+    def _group(self, models: Sequence[ModelInfo], *, lenient: bool) -> tuple[Family, ...]:
+        return group_families(models, lenient=lenient)
 
     def encode(
         self, family: Family, pixels: Pixels, *, context: CallContext | None = None
     ) -> Posteriors:
         """Encode pictures (B, H, W, C)."""
         outputs = self._infer(family, family.encoder, {"image": pixels}, context)
-        return Posteriors(mu=outputs["mu"], logvar=outputs.get("logvar"))
+        return Posteriors.of(outputs)
 
     def begin_decode(
         self,
@@ -201,7 +114,7 @@ class Pipelines:
         context: CallContext | None = None,
     ) -> Pixels:
         """Decode latents (B, Z) to pictures (B, H, W, C); see `begin_decode`."""
-        waiter = _Waiter[Pixels]()
+        waiter = Waiter[Pixels]()
         self.begin_decode(
             family, latents, waiter.done, expression=expression, context=context or CallContext()
         )
@@ -216,15 +129,10 @@ class Pipelines:
         context: CallContext | None = None,
     ) -> Pixels:
         """Encode pictures (B, H, W, C) and decode the means of their posteriors."""
-        waiter = _Waiter[Faces]()
-        self._begin(
-            family,
-            (family.encoder, "mu"),
-            {"image": pixels},
-            waiter.done,
-            expression=expression,
-            context=context or CallContext(),
-        )
+        waiter = Waiter[Faces]()
+        context = context or CallContext()
+        decode = self._decoding(family, "mu", waiter.done, expression, context)
+        self._submit(family, family.encoder, {"image": pixels}, context, decode)
         return waiter.wait().pixels
 
     def begin_generate(
@@ -236,13 +144,12 @@ class Pipelines:
         context: CallContext,
     ) -> None:
         """Draw faces from a prior; face i depends on the seed and i alone. Never blocks."""
-        inputs = _prior_inputs(family, draw)
-        prior = (family.priors[draw.prior], "latent")
-        self._begin(family, prior, inputs, done, expression=draw.expression, context=context)
+        decode = self._decoding(family, "latent", done, draw.expression, context)
+        self._begin_draw(family, draw, context, decode)
 
     def generate(self, family: Family, draw: Draw, *, context: CallContext | None = None) -> Faces:
         """Draw faces from a prior; see `begin_generate`."""
-        waiter = _Waiter[Faces]()
+        waiter = Waiter[Faces]()
         self.begin_generate(family, draw, waiter.done, context=context or CallContext())
         return waiter.wait()
 
@@ -255,21 +162,13 @@ class Pipelines:
             Which faces, and the faces, in the order of their indices. Closing the generator cancels
             what is under way.
         """
-        rows = min(family.batch_rows, _MOST_CHUNK_ROWS)
-        chunks = (
-            replace(draw, first_index=draw.first_index + done, count=min(rows, draw.count - done))
-            for done in range(0, draw.count, rows)
-        )
-        under_way: deque[tuple[Draw, _Waiter[Faces]]] = deque()
-        with (context or CallContext()).part() as part:
-            while True:
-                while len(under_way) < _CHUNKS_IN_FLIGHT and (chunk := next(chunks, None)):
-                    under_way.append((chunk, _Waiter()))
-                    self.begin_generate(family, chunk, under_way[-1][1].done, context=part)
-                if not under_way:
-                    return
-                chunk, waiter = under_way.popleft()
-                yield chunk, waiter.wait()
+
+        def begin(
+            chunk: Draw, done: Callable[[Faces | FacegenError], None], part: CallContext
+        ) -> None:
+            self.begin_generate(family, chunk, done, context=part)
+
+        return self._chunks(family, draw, begin, context)
 
     def interpolate(
         self,
@@ -284,23 +183,6 @@ class Pipelines:
         """Draw the path between two latents (Z,), both ends included; `count` is at least 2."""
         path = (slerp if spherical else lerp)(*ends, count=count)
         return Faces(path, self.decode(family, path, expression=expression, context=context))
-
-    def draw_latents(
-        self, family: Family, draws: Sequence[Draw], *, context: CallContext | None = None
-    ) -> Floats:
-        """Draw the latents of faces from one prior, in the order of the draws.
-
-        Args:
-            family: Whose prior.
-            draws: Which faces; their priors are the same.
-            context: Of the call.
-
-        Returns:
-            (B, Z), B being the counts of all together.
-        """
-        inputs = [_prior_inputs(family, draw) for draw in draws]
-        joined = {name: np.concatenate([some[name] for some in inputs]) for name in inputs[0]}
-        return self._infer(family, family.priors[draws[0].prior], joined, context)["latent"]
 
     def move(
         self,
@@ -359,7 +241,7 @@ class Pipelines:
         """
         assert family.expressions is not None
         decoders = family.expressions.decoders
-        waiters = {expression: _Waiter[dict[str, Array]]() for expression in expressions}
+        waiters = {expression: Waiter[dict[str, Array]]() for expression in expressions}
 
         def decode(answer: Answer) -> None:
             for expression, waiter in waiters.items():
@@ -378,27 +260,23 @@ class Pipelines:
             for expression, edit in edits.items()
         }
 
-    def _begin(
+    def _decoding(
         self,
         family: Family,
-        first: tuple[str, str],
-        inputs: Tensors,
+        output: str,
         done: Callable[[Faces | FacegenError], None],
-        *,
         expression: str,
         context: CallContext,
-    ) -> None:
-        """Run a model that gives latents, and the decoder on them; no thread wakes in between.
+    ) -> Callable[[Answer], None]:
+        """Give what takes the outputs of a model and decodes one; no thread wakes in between.
 
         Args:
-            family: Whose models.
-            first: The model, and the name of its output.
-            inputs: Its inputs.
+            family: Whose decoder.
+            output: The name of the output with the latents.
             done: Gets latents and pictures.
             expression: Which decoder; see `begin_decode`.
-            context: Of both.
+            context: Of the call.
         """
-        model, output = first
 
         def decode(answer: Answer) -> None:
             if isinstance(answer, FacegenError):
@@ -411,23 +289,4 @@ class Pipelines:
 
             self.begin_decode(family, latents, finish, expression=expression, context=context)
 
-        self._submit(family, model, inputs, context, decode)
-
-    def _submit(
-        self, family: Family, model: str, inputs: Tensors, context: CallContext, done: Done
-    ) -> None:
-        request = InferRequest(model, inputs, version=family.version, context=context)
-        self._engine.submit(request, done)
-
-    def _infer(
-        self, family: Family, model: str, inputs: Tensors, context: CallContext | None
-    ) -> dict[str, Array]:
-        return self._engine.infer(model, inputs, version=family.version, context=context)
-
-
-def _prior_inputs(family: Family, draw: Draw) -> dict[str, Floats]:
-    """Give what a prior makes the latents of: noise and uniform numbers."""
-    noise, uniform = latent_noise(
-        draw.seed, draw.first_index, count=draw.count, latent_size=family.latent_size
-    )
-    return {"noise": noise * np.float32(draw.temperature), "uniform": uniform}
+        return decode

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from facegen.serving.call_context import CallContext
 from facegen.serving.errors import EngineClosedError, ModelNotFoundError, NotReadyError
-from facegen.serving.faces.family import Family
+from facegen.serving.faces.latent_family import LatentFamily
 from facegen.serving.rpc.calls import Finish
 
 __all__ = ["begins_again", "ends_with_version", "tries_again"]
@@ -74,7 +74,7 @@ def begins_again(
 
 
 @contextmanager
-def ends_with_version(family: Family) -> Iterator[None]:
+def ends_with_version(family: LatentFamily) -> Iterator[None]:
     """Refuse to go on with a stream whose version has gone; a retry elsewhere may find it."""
     try:
         yield

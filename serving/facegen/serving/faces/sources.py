@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,15 @@ from facegen.serving.call_context import CallContext
 from facegen.serving.errors import InputError
 from facegen.serving.faces.convert import drawn_from, latent_from, upload_from
 from facegen.serving.faces.family import Family
-from facegen.serving.faces.pipelines import Draw, Pipelines
+from facegen.serving.faces.latent_family import LatentFamily
+from facegen.serving.faces.latent_pipelines import Draw, LatentPipelines
+from facegen.serving.faces.pipelines import Pipelines
 from facegen.serving.imaging import Upload
 from facegen.v1 import face_service_pb2 as pb
 
-__all__ = ["Source", "latents_of", "source_from", "uploads_of"]
+__all__ = ["Source", "joined_latents", "latents_of", "source_from", "uploads_of"]
 
+AnyFamily = TypeVar("AnyFamily", bound=LatentFamily)
 Source = Upload | NDArray[np.float32] | Draw
 """A picture not decoded yet, a latent (Z,), or one face of a seed."""
 
@@ -68,18 +72,42 @@ def latents_of(
     Returns:
         (B, Z), one for each face; of a picture the mean of its posterior.
     """
+    encoded = None if views is None else pipelines.encode(family, views, context=context).mu
+    return joined_latents(pipelines, family, sources, encoded, context=context)
+
+
+def joined_latents(
+    pipelines: LatentPipelines[AnyFamily],
+    family: AnyFamily,
+    sources: Sequence[object],
+    encoded: NDArray[np.float32] | None,
+    *,
+    context: CallContext,
+) -> NDArray[np.float32]:
+    """Put the latents of faces together; draws of one prior are drawn together.
+
+    Args:
+        pipelines: Run the models.
+        family: Whose latents.
+        sources: Latents (Z,), draws of one face, and uploads, which are all else.
+        encoded: The latents of the uploads among them, (P, Z); None: there are none.
+        context: Of the call.
+
+    Returns:
+        (B, Z), one for each face.
+    """
     latents = np.empty((len(sources), family.latent_size), np.float32)
-    pictures: list[int] = []
+    uploads: list[int] = []
     draws: dict[str, list[int]] = defaultdict(list)
     for row, source in enumerate(sources):
-        if isinstance(source, Upload):
-            pictures.append(row)
-        elif isinstance(source, Draw):
+        if isinstance(source, Draw):
             draws[source.prior].append(row)
-        else:
+        elif isinstance(source, np.ndarray):
             latents[row] = source
-    if views is not None:
-        latents[pictures] = pipelines.encode(family, views, context=context).mu
+        else:
+            uploads.append(row)
+    if encoded is not None:
+        latents[uploads] = encoded
     for rows in draws.values():
         wanted = [source for source in (sources[row] for row in rows) if isinstance(source, Draw)]
         latents[rows] = pipelines.draw_latents(family, wanted, context=context)

@@ -30,6 +30,8 @@ _TABLE: dict[type[FacegenError], tuple[grpc.StatusCode, str]] = {
     errors.NoFaceError: (_Code.INVALID_ARGUMENT, "NO_FACE"),
     errors.FaceTooSmallError: (_Code.INVALID_ARGUMENT, "FACE_TOO_SMALL"),
     errors.TooManyFacesError: (_Code.INVALID_ARGUMENT, "TOO_MANY_FACES"),
+    errors.MeshError: (_Code.INVALID_ARGUMENT, "MESH"),
+    errors.TopologyError: (_Code.INVALID_ARGUMENT, "TOPOLOGY"),
     errors.InputError: (_Code.INVALID_ARGUMENT, "INPUT"),
     errors.CapabilityError: (_Code.FAILED_PRECONDITION, "CAPABILITY"),
     errors.RepositoryError: (_Code.FAILED_PRECONDITION, "REPOSITORY"),

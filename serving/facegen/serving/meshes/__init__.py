@@ -1,0 +1,1 @@
+"""Meshes of faces: families, pipelines, files and the service."""
