@@ -7,7 +7,8 @@ from facegen.training.mesh.hierarchy import Hierarchy, adjacency, build_hierarch
 
 @pytest.fixture(scope="module")
 def ball() -> trimesh.Trimesh:
-    return trimesh.creation.icosphere(subdivisions=3)
+    sphere: trimesh.Trimesh = trimesh.creation.icosphere(subdivisions=3)
+    return sphere
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_others_come_back_onto_the_coarse_surface(
 
     back = hierarchy.up(0) @ coarse.vertices
 
-    _, distances, _ = trimesh.proximity.closest_point(coarse, back)
+    _, distances, _ = trimesh.proximity.closest_point(coarse, back)  # type: ignore[no-untyped-call]  # trimesh's
     assert distances.max() < 1e-6
     assert np.linalg.norm(back - ball.vertices, axis=1).max() < 0.1
 

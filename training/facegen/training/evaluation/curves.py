@@ -6,7 +6,7 @@ from pathlib import Path
 
 from facegen.training.config import read_toml
 from facegen.training.pages import Line, line_chart
-from facegen.training.recipes import TrainConfig
+from facegen.training.recipes import MeshRecipe, TrainConfig
 from facegen.training.run import RunPaths
 
 __all__ = ["curves", "read_table"]
@@ -16,6 +16,7 @@ _CHARTS = {
     "reconstruction": "Reconstruction term of the loss",
     "kl": "KL of the posteriors, nats",
     "psnr": "PSNR, dB",
+    "vertex_error": "Distance of vertices, mm",
 }
 _SPLITS = {"train": 1, "validation": 2}
 
@@ -61,7 +62,7 @@ def _whole_course(paths: RunPaths) -> tuple[list[dict[str, float]], list[float]]
     seen = {paths.folder.resolve()}
     while paths.config.is_file():
         config = read_toml(paths.config.read_text("utf-8"), source=str(paths.config))
-        start = config.start_from if isinstance(config, TrainConfig) else ""
+        start = config.start_from if isinstance(config, TrainConfig | MeshRecipe) else ""
         # Named as it was given to the training, or a neighbour of this run.
         folders = [Path(start), paths.folder.resolve().parent / Path(start).name] if start else []
         earlier = next((it for it in folders if RunPaths(it).table.is_file()), None)

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from facegen.training.evaluation.sets import PCA_PICTURES
 from facegen.training.evaluation.subject import SubjectFacts
 from facegen.training.evaluation.timing import BATCH_SIZES
 
-__all__ = ["protocol_fields", "protocol_sentence"]
+__all__ = ["package_versions", "processor_name", "protocol_fields", "protocol_sentence"]
 
 _PACKAGES = ("facegen", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "pillow")
 
@@ -93,8 +94,8 @@ def protocol_fields(
         "labels": {"count": options.label_count, "minimum": options.label_minimum},
         "timings": {"threads": 1, "batch_sizes": list(BATCH_SIZES), "statistic": "median"},
         "threads": known["threads"],
-        "processor": _processor(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "processor": processor_name(),
+        "versions": package_versions(_PACKAGES),
         "commit": known["commit"],
     }
 
@@ -127,9 +128,10 @@ def protocol_sentence(
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
+def package_versions(names: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and of installed packages, by name."""
+    found = {"python": platform.python_version()}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -137,7 +139,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the machine calls its processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

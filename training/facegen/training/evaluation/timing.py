@@ -9,7 +9,7 @@ import torch
 
 from facegen.training.evaluation.subject import Pixels, Subject
 
-__all__ = ["BATCH_SIZES", "time_subject"]
+__all__ = ["BATCH_SIZES", "median_ms", "time_subject"]
 
 BATCH_SIZES = (1, 64)
 _LEAST_REPETITIONS = 5
@@ -35,13 +35,14 @@ def time_subject(subject: Subject, pixels: Pixels, *, seconds: float = 1.0) -> d
             latents = subject.encode(batch).mean
             encode, decode = partial(subject.encode, batch), partial(subject.decode, latents)
             for name, call in (("encode", encode), ("decode", decode)):
-                found[f"{prefix}{name}_ms_batch_{size}"] = _median_ms(call, seconds) / size
+                found[f"{prefix}{name}_ms_batch_{size}"] = median_ms(call, seconds=seconds) / size
     finally:
         torch.set_num_threads(threads)
     return found
 
 
-def _median_ms(call: Callable[[], object], seconds: float) -> float:
+def median_ms(call: Callable[[], object], *, seconds: float) -> float:
+    """The median time of a call in milliseconds, repeated for so long and at least five times."""
     call()
     times: list[float] = []
     begun = time.perf_counter()

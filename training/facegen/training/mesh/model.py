@@ -26,6 +26,7 @@ from facegen.training.mesh.hierarchy import Hierarchy
 from facegen.training.mesh.operators import SparseOperator
 
 __all__ = [
+    "LOGVAR_RANGE",
     "MeshAutoencoder",
     "MeshConfig",
     "MeshDecoder",
@@ -34,7 +35,7 @@ __all__ = [
     "VertexScale",
 ]
 
-_LOGVAR_RANGE = (-12.0, 6.0)
+LOGVAR_RANGE = (-12.0, 6.0)
 """Beyond it a posterior is a point, or wider than any prior."""
 
 
@@ -130,7 +131,7 @@ class MeshEncoder(nn.Module):
         for convolution in self.convolutions:
             x = functional.elu(convolution(x), inplace=True)  # (V / 4, B, C)
         x = x.transpose(0, 1).flatten(1)  # (B, V C)
-        logvar = None if self.logvar is None else self.logvar(x).clamp(*_LOGVAR_RANGE)
+        logvar = None if self.logvar is None else self.logvar(x).clamp(*LOGVAR_RANGE)
         return Posterior(self.mu(x), logvar)
 
 

@@ -3,6 +3,7 @@
 from facegen.training.pages.charts import Bar, Line, bars, histogram, line_chart
 from facegen.training.pages.page import Section, page, write_whole
 from facegen.training.pages.parts import (
+    animation,
     lighter,
     number,
     picture,
@@ -18,6 +19,7 @@ __all__ = [
     "Bar",
     "Line",
     "Section",
+    "animation",
     "bars",
     "histogram",
     "lighter",

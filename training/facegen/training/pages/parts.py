@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["lighter", "number", "picture", "shaded", "share", "strip", "table", "terms", "tile"]
+__all__ = [
+    "animation",
+    "lighter",
+    "number",
+    "picture",
+    "shaded",
+    "share",
+    "strip",
+    "table",
+    "terms",
+    "tile",
+]
 
 Pixels = NDArray[np.uint8]
 
@@ -24,6 +35,12 @@ def picture(image: Pixels, text: str) -> str:
     )
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+
+
+def animation(gif: bytes, text: str) -> str:
+    """An animated GIF as an element that holds its file."""
+    data = base64.b64encode(gif).decode("ascii")
+    return f'<img alt="{escape(text)}" src="data:image/gif;base64,{data}">'
 
 
 def lighter(html: str) -> str:
