@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 DATA   ?= data
 FAMILIES := celeba-vae celeba-ae lfw-vae lfw-ae fer-vae fer-ae
 EXPRESSION_PRESETS := fer-guide-a fer-guide-b fer-judge fer-aligner fer-expressions
+MESH_PRESETS := ict-mesh ict-mesh-sage
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -55,6 +56,11 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 	done
 	facegen evaluate expression runs/fer-expressions --judge runs/fer-judge --data $(DATA)
 	facegen export runs/fer-expressions --to models --aligner runs/fer-aligner --data $(DATA)
+	for preset in $(MESH_PRESETS); do \
+		[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
+		facegen evaluate mesh runs/$$preset --data $(DATA) || exit 1; \
+	done
+	facegen export runs/ict-mesh-sage --to models --family ict-mesh --data $(DATA)
 
 bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)
 	python -m benchmarks.serving

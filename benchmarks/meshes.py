@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.nn import ChebConv, SAGEConv  # type: ignore[import-untyped]  # no types
-from torch_geometric.utils import scatter  # type: ignore[import-untyped]  # likewise
+from torch_geometric.nn import ChebConv, SAGEConv
+from torch_geometric.utils import scatter
 
 from facegen.training.memory import keep_freed_memory
 from facegen.training.mesh.convolutions import ChebyshevConv, SageConv
@@ -62,7 +62,8 @@ class GeometricNetwork(nn.Module):
             taken = x[:, columns] * weights[:, None]
             x = scatter(taken, rows, dim=1, dim_size=count)
             x = functional.elu(convolution(x, self.edges[level]))
-        return self.last(x, self.edges[0]) * self.scale + self.mean
+        decoded: Tensor = self.last(x, self.edges[0]) * self.scale + self.mean
+        return decoded
 
 
 class _Geometric(nn.Module):

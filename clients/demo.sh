@@ -24,6 +24,9 @@ facegen edit --seed 7 --traverse Smiling --from -1 --to 1 --count 9 --strip out/
 facegen edit "$photo" --face --more Black_Hair --out out/black-hair.jpg
 facegen transfer "$photo" --all --out out/expressions.jpg
 facegen transfer "$photo" --expression neutral --out out/neutral.jpg
+facegen mesh generate --count 4 --seed 7 --format ply --out out/meshes
+facegen mesh reconstruct out/meshes/*.ply --format glb --out out/meshes-again
+facegen mesh interpolate --seeds 7,8 --count 9 --format obj --out out/mesh-path
 
 cat <<END
 
@@ -35,4 +38,7 @@ a face, and its smile       out/smile.png, out/smile.webp
 a photo, with black hair    out/black-hair.jpg
 a photo, five expressions   out/expressions.jpg
 the same photo, no smile    out/neutral.jpg
+four heads as meshes, PLY   out/meshes/
+the same by their latents   out/meshes-again/ (glTF)
+from one head to another    out/mesh-path/ (OBJ)
 END

@@ -119,7 +119,7 @@ def test_failure_while_staging_leaves_the_repository_as_it_was(tmp_path: Path) -
     )
     del broken.graph.output[0].type.tensor_type.shape.dim[1]
 
-    with pytest.raises(InvalidGraphError, match="expected uint8 or float32 of fixed shape"):
+    with pytest.raises(InvalidGraphError, match="expected uint8, int32 or float32 of fixed shape"):
         publish(
             tmp_path,
             [StagedModel(ROLE, normal_graph(4, name="new")), StagedModel(ROLE, broken)],

@@ -20,6 +20,7 @@ KINDS = {
     "celeba-ae-sharp": "autoencoder",
     "celeba-vae": "vae",
     "celeba-vae-sharp": "vae",
+    "coma": "mesh",
     "faces": "vae",
     "faces-128": "vae",
     "faces-sharp": "vae",
@@ -32,10 +33,13 @@ KINDS = {
     "fer-judge": "classifier",
     "fer-vae": "vae",
     "fer-vae-sharp": "vae",
+    "ict-mesh": "mesh",
+    "ict-mesh-sage": "mesh",
     "lfw-ae": "autoencoder",
     "lfw-ae-sharp": "autoencoder",
     "lfw-vae": "vae",
     "lfw-vae-sharp": "vae",
+    "meshes": "mesh",
 }
 
 

@@ -38,7 +38,7 @@ def family_card(
     """
     terms = dataset_terms(facts.dataset)
     sections = [
-        _head(facts, version=version),
+        _head(run, facts, version=version),
         _data(run, facts, terms),
         _training(run, facts),
         quality_section(
@@ -54,13 +54,13 @@ def family_card(
     return "\n".join(sections)
 
 
-def _head(facts: FamilyFacts, *, version: int) -> str:
-    height, width, channels = facts.image_size
-    color = "RGB" if channels == 3 else "grey"
+def _head(run: Run, facts: FamilyFacts, *, version: int) -> str:
+    size_px = run.config.model.image_size
+    color = "RGB" if run.config.model.channels == 3 else "grey"
     return f"""\
 # {facts.family}
 
-{_KINDS[facts.kind]} of faces: {height} x {width} pixels, {color}, {facts.latent_size} values in
+{_KINDS[facts.kind]} of faces: {size_px} x {size_px} pixels, {color}, {facts.latent_size} values in
 a latent. Version {version}.
 
 ![Faces drawn from the fitted mixture and from N(0, I)]({facts.family}.png)

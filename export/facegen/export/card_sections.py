@@ -7,6 +7,7 @@ from typing import Any
 
 from facegen.export.report import GraphReport, error_text, times_text
 from facegen.training import ExpressionRecipe, TrainConfig, load_recipe, preset_names
+from facegen.training.recipes import MeshRecipe
 
 __all__ = [
     "data_counts",
@@ -26,6 +27,19 @@ _MACHINE_WORDS = {
     "torch": "PyTorch {}",
     "lightning": "Lightning {}",
 }
+
+_MEASURED = {
+    False: """\
+Milliseconds an image with ONNX Runtime on one thread of the exporting machine, by batch size; in
+brackets the graph without rewrites. Level error: how far a pixel is from PyTorch's on validation
+pictures, of 255: the most, and the mean. Every row has the same bits in every batch size.""",
+    True: """\
+Milliseconds a mesh with ONNX Runtime on one thread of the exporting machine, by batch size; in
+brackets the graph without rewrites. Error: how far a coordinate of a reconstruction is from
+PyTorch's on validation meshes: the most, and the mean. Every row has the same bits in every batch
+size.""",
+}
+"""What the columns of the graphs mean, by whether errors are in millimetres."""
 
 
 def data_counts(seen: Mapping[str, Any]) -> str:
@@ -52,7 +66,7 @@ def training_time(seen: Mapping[str, Any], *, start_from: str = "") -> str:
     return f"{minutes:.1f} minutes" + (f", those of {start_from} included" if start_from else "")
 
 
-def training_command(config: TrainConfig | ExpressionRecipe) -> str:
+def training_command(config: TrainConfig | ExpressionRecipe | MeshRecipe) -> str:
     """The command that trains a recipe: the nearest preset, and what differs from it."""
     wanted = dict(_flat(config.model_dump()))
 
@@ -99,7 +113,9 @@ Not evaluated. Measure the run with `{command}` and export it again.
 def graphs_section(graphs: Sequence[GraphReport]) -> str:
     """The section of the graphs, as measured."""
     sizes = sorted({size for graph in graphs for size in graph.times_ms})
-    rows = [["graph", "form", "MB", "level error", *(f"ms at {size}" for size in sizes)]]
+    in_mm = any(graph.in_mm for graph in graphs)
+    error = "error in mm" if in_mm else "level error"
+    rows = [["graph", "form", "MB", error, *(f"ms at {size}" for size in sizes)]]
     for graph in graphs:
         times = (times_text(graph, size) for size in sizes)
         rows.append([graph.name, graph.form, f"{graph.size / 1e6:.2f}", error_text(graph), *times])
@@ -108,9 +124,7 @@ def graphs_section(graphs: Sequence[GraphReport]) -> str:
 
 {table_text(rows)}
 
-Milliseconds an image with ONNX Runtime on one thread of the exporting machine, by batch size; in
-brackets the graph without rewrites. Level error: how far a pixel is from PyTorch's on validation
-pictures, of 255: the most, and the mean. Every row has the same bits in every batch size.
+{_MEASURED[in_mm]}
 """
 
 

@@ -22,12 +22,15 @@ from facegen.export.runtime import Array, Rows, run_rows
 __all__ = [
     "LEVEL_LIMIT",
     "LevelError",
+    "VertexError",
     "check_batch_independence",
     "check_latents",
     "check_levels",
     "check_structure",
     "check_values",
+    "check_vertices",
     "compare_levels",
+    "compare_vertices",
 ]
 
 LEVEL_LIMIT = 1
@@ -44,6 +47,19 @@ class LevelError:
     """
 
     largest: int
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class VertexError:
+    """How coordinates of vertices differ from PyTorch's.
+
+    Attributes:
+        largest: The largest difference, in millimetres.
+        mean: The mean of the differences, in millimetres.
+    """
+
+    largest: float
     mean: float
 
 
@@ -75,6 +91,28 @@ def check_levels(graph: str, error: LevelError, *, limit: int = LEVEL_LIMIT) -> 
     """
     if error.largest > limit:
         raise ParityError(graph, levels=error.largest, limit=limit)
+    return error
+
+
+def compare_vertices(vertices: Array, expected: Array) -> VertexError:
+    """Compare two arrays of vertices of one shape, in millimetres."""
+    difference = np.abs(vertices - expected)
+    return VertexError(largest=float(difference.max()), mean=float(difference.mean()))
+
+
+def check_vertices(graph: str, error: VertexError, *, limit: float) -> VertexError:
+    """Pass an error on if it is within the limit.
+
+    Args:
+        graph: The graph's name.
+        error: The error.
+        limit: The largest difference allowed, in millimetres.
+
+    Raises:
+        ValueParityError: It is above the limit, or not a number.
+    """
+    if not error.largest <= limit:
+        raise ValueParityError(graph, "vertices", difference=error.largest, limit=limit)
     return error
 
 

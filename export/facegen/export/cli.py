@@ -42,7 +42,7 @@ def export(
         Weights | None,
         typer.Option(
             help="How the files keep large weights. Default: 8 bits for an autoencoder's encoder, "
-            "float16 for other graphs."
+            "float32 for meshes, float16 for other graphs."
         ),
     ] = None,
     aligner: Annotated[
@@ -54,7 +54,7 @@ def export(
         typer.Option(help="Folder that holds the data sets; the run's by default."),
     ] = None,
     pictures: Annotated[
-        int, typer.Option(help="Validation pictures to check the graphs with.", min=1)
+        int, typer.Option(help="Validation pictures or meshes to check the graphs with.", min=1)
     ] = 64,
     repetitions: Annotated[
         int,

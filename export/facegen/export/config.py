@@ -15,6 +15,7 @@ __all__ = ["BatchingOptions", "FamilyFacts", "GraphRole", "model_config", "parse
 
 _DATA_TYPES: Mapping[int, int] = {
     onnx.TensorProto.UINT8: model_config_pb2.TYPE_UINT8,
+    onnx.TensorProto.INT32: model_config_pb2.TYPE_INT32,
     onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
 }
 
@@ -25,16 +26,17 @@ class FamilyFacts:
 
     Attributes:
         family: The family's name.
-        kind: `autoencoder`, `vae` or `expression`.
+        kind: `autoencoder`, `vae`, `expression` or `mesh`.
         latent_size: Values in a latent.
-        image_size: Height and width in pixels, channels.
-        crop: The central square that the model sees, as a fraction of the shorter side of a picture
-            of the data set.
         dataset: The data set's name.
         data_license: The terms of that data.
         metrics: Measured qualities by name.
         protocol: How they were measured, one sentence.
         commit: The commit that trained it.
+        image_size: For a family of pictures: height and width in pixels, channels.
+        crop: For a family of pictures: the central square that the model sees, as a fraction of the
+            shorter side of a picture of the data set.
+        mesh_size: For a family of meshes: vertices and triangles.
         template: For a family of expressions: where the aligner's points lie in an aligned picture,
             (x, y) in [0, 1]².
         face_frame: Where dlib's box of a face lies in the pictures that the model sees: x and y of
@@ -42,15 +44,16 @@ class FamilyFacts:
     """
 
     family: str
-    kind: Literal["autoencoder", "vae", "expression"]
+    kind: Literal["autoencoder", "vae", "expression", "mesh"]
     latent_size: int
-    image_size: tuple[int, int, int]
-    crop: float
     dataset: str
     data_license: str
     metrics: Mapping[str, float]
     protocol: str
     commit: str
+    image_size: tuple[int, int, int] | None = None
+    crop: float | None = None
+    mesh_size: tuple[int, int] | None = None
     template: tuple[tuple[float, float], ...] = ()
     face_frame: tuple[float, float, float] | None = None
 
@@ -60,7 +63,7 @@ class GraphRole:
     """What a graph does in its family.
 
     Attributes:
-        role: `encoder`, `decoder`, `aligner`, `prior` or `directions`.
+        role: `encoder`, `decoder`, `aligner`, `prior`, `directions` or `topology`.
         prior: `mixture`, `normal`, or the label whose pictures it is of; empty for what is none.
         default: For a prior: it is used where a request names none.
         expression: For a decoder of a family of expressions: the one that it gives.
@@ -69,7 +72,7 @@ class GraphRole:
         effects: What those were measured to change, by name; not of all.
     """
 
-    role: Literal["encoder", "decoder", "aligner", "prior", "directions"]
+    role: Literal["encoder", "decoder", "aligner", "prior", "directions", "topology"]
     prior: str = ""
     default: bool = False
     expression: str = ""
@@ -119,10 +122,10 @@ def model_config(
     Raises:
         InvalidGraphError: An input or output has a type or shape that the repository cannot say.
     """
+    # A topology is asked for once: a batch of it would be copies.
+    max_batch_size = 1 if role.role == "topology" else batching.max_batch_size
     config = model_config_pb2.ModelConfig(
-        name=role.model_name(facts.family),
-        backend="onnxruntime",
-        max_batch_size=batching.max_batch_size,
+        name=role.model_name(facts.family), backend="onnxruntime", max_batch_size=max_batch_size
     )
     for values, tensors in ((model.graph.input, config.input), (model.graph.output, config.output)):
         for value in values:
@@ -131,7 +134,7 @@ def model_config(
     config.version_policy.latest.num_versions = 1
     config.dynamic_batching.SetInParent()  # switches it on
     config.dynamic_batching.max_queue_delay_microseconds = batching.max_queue_delay_us
-    for size in sorted({1, batching.max_batch_size}):
+    for size in sorted({1, max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {size}", batch_size=size)
         for tensor in config.input:
             sample = warmup.inputs[tensor.name]
@@ -149,7 +152,7 @@ def _tensor(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> tuple[int, li
         raise InvalidGraphError(
             model.graph.name,
             f"has {value.name} of type {onnx.TensorProto.DataType.Name(tensor.elem_type)} and "
-            f"shape {dims} after the batch axis, expected uint8 or float32 of fixed shape",
+            f"shape {dims} after the batch axis, expected uint8, int32 or float32 of fixed shape",
         )
     return _DATA_TYPES[tensor.elem_type], dims
 
@@ -168,8 +171,9 @@ def _parameters(facts: FamilyFacts, role: GraphRole, hashes: Mapping[str, str]) 
         "facegen.template": json.dumps(facts.template) if facts.template else "",
         "facegen.face_frame": _rounded(facts.face_frame) if facts.face_frame else "",
         "facegen.latent_size": str(facts.latent_size),
-        "facegen.image_size": "x".join(map(str, facts.image_size)),
-        "facegen.crop": f"{facts.crop:.4f}",
+        "facegen.image_size": "x".join(map(str, facts.image_size or ())),
+        "facegen.crop": "" if facts.crop is None else f"{facts.crop:.4f}",
+        "facegen.mesh_size": "x".join(map(str, facts.mesh_size or ())),
         "facegen.dataset": facts.dataset,
         "facegen.data_license": facts.data_license,
         "facegen.metrics": json.dumps(dict(facts.metrics), sort_keys=True),

@@ -55,6 +55,31 @@ _TERMS: Mapping[str, DatasetTerms] = {
         limits="Small grey pictures (48 x 48), posed expressions, some drawings among them.",
         framing="grey pictures centred on the face",
     ),
+    "ict": DatasetTerms(
+        title="Combinations of ICT-FaceKit (Li et al. 2020)",
+        url="https://github.com/USC-ICT/ICT-FaceKit",
+        terms="MIT licence of ICT-FaceKit, copyright USC Institute for Creative Technologies.",
+        limits=(
+            "Made up from one linear model of scanned people, by weights drawn from a seed: no "
+            "mesh is a scan, no sequence was recorded. Real faces and real motion differ in more "
+            "ways."
+        ),
+        framing="the model's own frame: x to the right, y up, z to the viewer",
+    ),
+    "coma": DatasetTerms(
+        title="CoMA (Ranjan et al. 2018)",
+        url="https://coma.is.tue.mpg.de/",
+        terms="Non-commercial scientific research only; the meshes may not be redistributed.",
+        limits="Twelve people with twelve extreme expressions each, registered to one template.",
+        framing="as registered",
+    ),
+    "meshes": DatasetTerms(
+        title="A folder of meshes",
+        url="",
+        terms="Those of the meshes; ask whoever trained the model.",
+        limits="Those of the meshes.",
+        framing="as the meshes lie",
+    ),
 }
 
 _FOLDER = DatasetTerms(

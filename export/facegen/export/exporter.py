@@ -7,11 +7,13 @@ from facegen.export.autoencoder_contents import autoencoder_contents
 from facegen.export.contents import FamilyContents
 from facegen.export.errors import OptionError, RunError
 from facegen.export.expression_contents import expression_contents
+from facegen.export.mesh_contents import mesh_contents
 from facegen.export.options import ExportOptions
 from facegen.export.report import ExportReport, GraphReport
 from facegen.export.repository import StagedModel, publish
 from facegen.export.selection import select_form
 from facegen.training import AnyRun, ExpressionRun, Run, load_any_run
+from facegen.training.run import MeshRun
 
 __all__ = ["export_run"]
 
@@ -45,7 +47,8 @@ def export_run(
 
     Raises:
         OptionError: The family, the version, the repository or the aligner cannot be used.
-        RunError: The run has no validation pictures, or is of a kind that no family is made of.
+        RunError: The run has no validation pictures or meshes, or is of a kind that no family is
+            made of.
         GraphError: A graph fails a check; nothing was written.
         WeightRangeError: float16 cannot hold a weight; nothing was written.
         RepositoryConflictError: Another version of the family has other shapes.
@@ -82,6 +85,7 @@ def export_run(
             f"{family}.png": contents.picture(sessions),
             f"{family}.md": contents.card(version, reports).encode(),
             f"{family}.html": contents.report,
+            **{f"{family}{end}": content for end, content in contents.files.items()},
         },
     )
     return ExportReport(family=family, version=version, graphs=reports, written=written)
@@ -113,8 +117,10 @@ def _contents(
         )
     if isinstance(run, Run):
         return autoencoder_contents(run, family, options=options, data=data)
+    if isinstance(run, MeshRun):
+        return mesh_contents(run, family, options=options, data=data)
     raise RunError(
         run.paths.folder,
         f'a run of kind "{run.config.model.kind}", which no family is made of; '
-        "give one of an autoencoder or an expression model",
+        "give one of an autoencoder, an expression model or a mesh autoencoder",
     )

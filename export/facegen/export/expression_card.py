@@ -60,7 +60,7 @@ def expression_card(
 def _head(run: ExpressionRun, facts: FamilyFacts, *, version: int) -> str:
     expressions = run.config.model.expressions
     one = expressions[min(1, len(expressions) - 1)]
-    size = f"{facts.image_size[0]} x {facts.image_size[1]}"
+    size = f"{run.config.model.image_size} x {run.config.model.image_size}"
     return f"""\
 # {facts.family}
 

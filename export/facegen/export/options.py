@@ -17,9 +17,11 @@ class ExportOptions:
 
     Attributes:
         storage: How the files keep large weights; None takes int8 for the encoder of an
-            autoencoder, most of a family's bytes, and float16 for every other graph.
+            autoencoder, most of a family's bytes, float32 for the graphs of meshes, whose
+            millimetres float16 would blur, and float16 for every other graph.
         aligner: The run folder of the aligner that goes with a family of expressions.
-        picture_count: Rows to check with, made from as many real validation pictures as there are.
+        picture_count: Rows to check with, made from as many real validation pictures or meshes as
+            there are.
         measurement: How to time the forms of a graph.
         batching: What config.pbtxt says of batching.
         triton_backend: The backend of Triton that shall run the graphs; facegen's server reads what

@@ -12,6 +12,7 @@ from torch import nn
 from facegen.export.checks import (
     LEVEL_LIMIT,
     LevelError,
+    VertexError,
     check_latents,
     check_levels,
     compare_levels,
@@ -38,7 +39,7 @@ __all__ = [
     "plan_priors",
 ]
 
-Parity = Callable[[str, onnxruntime.InferenceSession], LevelError | None]
+Parity = Callable[[str, onnxruntime.InferenceSession], LevelError | VertexError | None]
 """Compares an open graph, given its name, with PyTorch: raises a GraphError beyond the limit."""
 
 LATENT_LIMIT: Mapping[Storage, float] = {"float32": 1e-3, "float16": 3e-2, "int8": 0.1}
@@ -63,7 +64,7 @@ class GraphPlan:
         role: What it does in its family.
         forms: Builders of graphs that compute the same, given the graph's name; the usual winner
             first, "plain" last.
-        rows: Inputs made from real pictures.
+        rows: Inputs made from real pictures or meshes.
         parity: Compares the open graph with PyTorch.
         storage: How the file keeps large weights.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from facegen.export.checks import VertexError
 from facegen.export.selection import GraphTrial
 
 __all__ = ["ExportReport", "GraphReport", "error_text", "report_json", "report_table", "times_text"]
@@ -21,22 +22,25 @@ class GraphReport:
         form: The form chosen for it.
         size: Bytes of its file.
         plain_size: Bytes without rewrites and with float32 weights; 0 if not measured.
-        largest_error: The most a pixel differs from PyTorch's, in 8-bit levels; None for a prior.
+        largest_error: The most a pixel differs from PyTorch's, in 8-bit levels, or a vertex, in
+            millimetres; None for a prior.
         mean_error: The mean of those differences; None for a prior.
         times_ms: Milliseconds a row of the chosen form by batch size, on one thread.
         plain_ms: The same of the graph without rewrites; equal for a graph that has none.
         forms_ms: The same of every form that passed the checks.
+        in_mm: Whether the errors are in millimetres.
     """
 
     name: str
     form: str
     size: int
     plain_size: int
-    largest_error: int | None
+    largest_error: float | None
     mean_error: float | None
     times_ms: Mapping[int, float]
     plain_ms: Mapping[int, float]
     forms_ms: Mapping[str, Mapping[int, float]]
+    in_mm: bool = False
 
     @classmethod
     def of(cls, name: str, trial: GraphTrial) -> "GraphReport":
@@ -52,6 +56,7 @@ class GraphReport:
             times_ms=times_ms,
             plain_ms=trial.times_ms.get("plain, float32", times_ms),
             forms_ms=trial.times_ms,
+            in_mm=isinstance(trial.error, VertexError),
         )
 
 
@@ -71,18 +76,24 @@ class ExportReport:
     graphs: tuple[GraphReport, ...]
     written: tuple[Path, ...]
 
+    @property
+    def of_meshes(self) -> bool:
+        """Whether it is a family of meshes."""
+        return any(graph.in_mm for graph in self.graphs)
+
 
 def report_table(report: ExportReport) -> Table:
     """Lay out sizes, errors, and milliseconds an image of the chosen and the plain form."""
     sizes = sorted({size for graph in report.graphs for size in graph.times_ms})
+    error, row = ("error in mm", "a mesh") if report.of_meshes else ("level error", "an image")
     table = Table(
         "graph",
         "form",
         "MB",
-        "level error",
+        error,
         *(f"ms at {size}" for size in sizes),
         title=f"{report.family}, version {report.version}",
-        caption="ms an image on one thread, plain form in brackets; level error: largest, mean",
+        caption=f"ms {row} on one thread, plain form in brackets; {error}: largest, mean",
     )
     for graph in report.graphs:
         times = (times_text(graph, size) for size in sizes)
@@ -96,14 +107,16 @@ def _megabytes(graph: GraphReport) -> str:
 
 
 def error_text(graph: GraphReport) -> str:
-    """The largest and the mean level error of a graph; a dash for a prior."""
+    """The largest and the mean error of a graph; a dash for a prior."""
     if graph.largest_error is None:
         return "–"
+    if graph.in_mm:
+        return f"{graph.largest_error:.0e}, {graph.mean_error:.0e}"
     return f"{graph.largest_error}, {graph.mean_error:.4f}"
 
 
 def times_text(graph: GraphReport, size: int) -> str:
-    """Milliseconds an image in batches of a size, those of the plain form in brackets."""
+    """Milliseconds a row in batches of a size, those of the plain form in brackets."""
     chosen, plain = graph.times_ms.get(size), graph.plain_ms.get(size)
     if chosen is None or plain is None:
         return "–"
@@ -112,6 +125,7 @@ def times_text(graph: GraphReport, size: int) -> str:
 
 def report_json(report: ExportReport) -> dict[str, Any]:
     """The same for machines: JSON types only."""
+    error, row = ("error_mm", "mesh") if report.of_meshes else ("level_error", "image")
     return {
         "family": report.family,
         "version": str(report.version),
@@ -121,9 +135,9 @@ def report_json(report: ExportReport) -> dict[str, Any]:
                 "name": graph.name,
                 "form": graph.form,
                 "bytes": graph.size,
-                "largest_level_error": graph.largest_error,
-                "mean_level_error": graph.mean_error,
-                "ms_per_image": {
+                f"largest_{error}": graph.largest_error,
+                f"mean_{error}": graph.mean_error,
+                f"ms_per_{row}": {
                     form: {str(size): ms for size, ms in times.items()}
                     for form, times in graph.forms_ms.items()
                 },

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import onnx
 import onnxruntime
 
-from facegen.export.checks import LevelError, check_batch_independence, check_structure
+from facegen.export.checks import (
+    LevelError,
+    VertexError,
+    check_batch_independence,
+    check_structure,
+)
 from facegen.export.errors import GraphError
 from facegen.export.plans import GraphPlan
 from facegen.export.runtime import measure_ms, open_session
@@ -44,7 +49,7 @@ class GraphTrial:
         form: The form's name.
         model: The graph as it is written.
         session: The graph, open.
-        error: How its pixels differ from PyTorch's; None for a prior.
+        error: How its pixels or vertices differ from PyTorch's; None for a prior.
         plain_size: Bytes of the plain form with float32 weights; 0 if not built.
         times_ms: Milliseconds a row by form and batch size, on one thread; "plain, float32" is the
             graph without rewrites.
@@ -53,7 +58,7 @@ class GraphTrial:
     form: str
     model: onnx.ModelProto
     session: onnxruntime.InferenceSession
-    error: LevelError | None
+    error: LevelError | VertexError | None
     plain_size: int
     times_ms: Mapping[str, Mapping[int, float]]
 
@@ -64,7 +69,7 @@ class _Candidate:
     full: onnx.ModelProto
     stored: onnx.ModelProto
     session: onnxruntime.InferenceSession
-    error: LevelError | None
+    error: LevelError | VertexError | None
 
 
 def select_form(
