@@ -107,8 +107,8 @@ def _combinations(run: MeshRun) -> str:
 All of them are synthesised: {it.identity_count:,} identities, drawn along the {it.identity_modes}
 largest modes of scanned people, with {it.expression_count:,} expressions of its blend shapes, at
 strengths between none and all, simplified to {len(run.model.template):,} vertices. No mesh is the
-scan of a person, no motion was captured. People and expressions of validation and of tests are not
-those of the training."""
+scan of a person, no motion was captured. Validation has people and expressions of its own, tests
+what their names say."""
 
 
 def _is_synthesised(run: MeshRun) -> bool:
@@ -130,6 +130,7 @@ def _training(run: MeshRun, facts: FamilyFacts) -> str:
         "vertices by level": levels,
         "features": "-".join(map(str, model.filters)),
         "loss": _loss(run),
+        "noise": f"{config.data.noise_mm:g} mm on what the encoder sees",
         "weights": f"moving average, decay {config.ema_decay:g}",
         "prior": f"{len(run.prior.weights)} Gaussians with full covariances",
     }
@@ -183,6 +184,8 @@ def _errors_table(metrics: Mapping[str, float]) -> str:
         "PCA's error": f"pca_{_ERROR}",
         "to PCA's": "vertex_error_to_pca_",
         "mean mesh's error": f"template_{_ERROR}",
+        "error with 1 mm of noise": f"noisy_{_ERROR}",
+        "PCA's with it": f"pca_noisy_{_ERROR}",
     }
     rows: list[Sequence[str]] = [("meshes", *columns)]
     for split in splits:

@@ -43,6 +43,9 @@ def test_it_learns(mesh_runs: Mapping[str, Path], mesh_data: Path, tmp_path: Pat
     mean_face = np.linalg.norm(meshes - it.model.template, axis=2).mean()
     assert errors[1] < 0.7 * errors[0]
     assert errors[1] < 0.7 * mean_face
+    noise = np.random.default_rng(0).standard_normal(meshes.shape, dtype=np.float32)
+    decoded = decode_meshes(it.model, encode_meshes(it.model, meshes + noise))
+    assert np.linalg.norm(decoded - meshes, axis=2).mean() < 1.3 * errors[1]
 
 
 def test_a_resumed_run_ends_as_if_it_had_not_stopped(

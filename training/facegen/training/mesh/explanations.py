@@ -21,6 +21,8 @@ _ERRORS = {
     "pca_vertex_error_median_mm": "Its median",
     "vertex_error_to_pca": "The model's mean distance over PCA's; below 1 beats it",
     "template_vertex_error_mm": "The mean distance of the mean mesh: no model at all",
+    "noisy_vertex_error_mm": "The model's mean distance where it sees 1 mm of noise",
+    "pca_noisy_vertex_error_mm": "PCA's where it sees the same",
 }
 
 _SETS = {

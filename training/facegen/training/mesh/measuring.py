@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facegen.training.evaluation.draws import Draws, draw
+from facegen.training.evaluation.draws import SEED, Draws, draw
 from facegen.training.evaluation.likelihood import active_units, aggregate_kl, kl_nats
 from facegen.training.evaluation.subject import Encoded
 from facegen.training.evaluation.timing import median_ms
@@ -22,6 +22,7 @@ from facegen.training.mesh.principal import PrincipalComponents, blocks
 from facegen.training.run import MeshRun
 
 __all__ = [
+    "NOISE_MM",
     "THRESHOLDS_MM",
     "TIMED_BATCHES",
     "MeasuredMeshes",
@@ -33,6 +34,9 @@ __all__ = [
 
 THRESHOLDS_MM = tuple(round(0.1 * step, 1) for step in range(101))
 """Where the cumulative error curve is read: as far as COMA's figure goes."""
+
+NOISE_MM = 1.0
+"""On every coordinate of meshes that show whether a latent depends on what should not matter."""
 
 TIMED_BATCHES = (1, 16)
 _SHOWN = 16
@@ -71,6 +75,9 @@ class MeasuredSplit:
         errors: Of the model, (N, V) in millimetres: distances between vertices.
         pca_errors: Of PCA's reconstructions, likewise.
         template_error: The mean of the distances from the mean mesh of the training.
+        noisy_error: The model's mean distance from the meshes where it sees them with NOISE_MM of
+            normal noise on every coordinate.
+        pca_noisy_error: PCA's, likewise.
     """
 
     vertices: Reals
@@ -79,6 +86,8 @@ class MeasuredSplit:
     errors: Reals
     pca_errors: Reals
     template_error: float
+    noisy_error: float
+    pca_noisy_error: float
 
     @property
     def ranked(self) -> dict[str, int]:
@@ -161,6 +170,8 @@ def _measure_split(
     rows = _evenly(len(meshes.vertices[name]), count)
     vertices = np.asarray(meshes.vertices[name][rows])
     encoded = _encode(model, vertices)
+    random = np.random.default_rng(SEED)
+    noisy = vertices + NOISE_MM * random.standard_normal(vertices.shape, dtype=np.float32)
     found = MeasuredSplit(
         vertices,
         tuple(meshes.names[name][row] for row in rows),
@@ -168,6 +179,8 @@ def _measure_split(
         _distances(vertices, decode_meshes(model, encoded.mean)),
         np.concatenate([_distances(it, pca.reconstruct(it)) for it in blocks(vertices)]),
         float(_distances(vertices, np.broadcast_to(pca.mean, vertices.shape)).mean()),
+        float(_distances(vertices, decode_meshes(model, _encode(model, noisy).mean)).mean()),
+        float(_distances(vertices, pca.reconstruct(noisy)).mean()),
     )
     _log.info(
         "measured split=%s meshes=%d error_mm=%.3f pca_mm=%.3f",
@@ -207,6 +220,8 @@ def _note_errors(numbers: dict[str, float], name: str, split: MeasuredSplit) -> 
     rival = numbers[f"pca_vertex_error_mm_{name}"]
     numbers[f"vertex_error_to_pca_{name}"] = numbers[f"vertex_error_mm_{name}"] / max(rival, 1e-12)
     numbers[f"template_vertex_error_mm_{name}"] = split.template_error
+    numbers[f"noisy_vertex_error_mm_{name}"] = split.noisy_error
+    numbers[f"pca_noisy_vertex_error_mm_{name}"] = split.pca_noisy_error
 
 
 def _measure_generation(measured: MeasuredMeshes, run: MeshRun, train: Reals) -> None:

@@ -42,7 +42,10 @@ class MeshModule(SharedModule):
         """One step's loss, from posterior samples where there are posteriors."""
         vertices = batch["vertices"]
         random = generator(self.config.seed, "train", self.global_step, device=vertices.device)
-        outputs = self.model(vertices, self._noise(vertices, random))
+        noise, seen = self._noise(vertices, random), vertices
+        if self.config.data.noise_mm:
+            seen = vertices + self.config.data.noise_mm * normal(*vertices.shape, random=random)
+        outputs = self.model(seen, noise)
         loss = self._loss("train", outputs, vertices)
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True)
         return loss

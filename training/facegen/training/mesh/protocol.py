@@ -9,6 +9,7 @@ from facegen.training.evaluation.likelihood import ACTIVE_THRESHOLD
 from facegen.training.evaluation.protocol import package_versions, processor_name
 from facegen.training.mesh.arrays import MeshArrays
 from facegen.training.mesh.measuring import (
+    NOISE_MM,
     THRESHOLDS_MM,
     TIMED_BATCHES,
     MeasuredMeshes,
@@ -60,6 +61,7 @@ def mesh_protocol_fields(
         "errors": {
             "latent": "the posterior's mean",
             "thresholds_mm": [THRESHOLDS_MM[0], THRESHOLDS_MM[-1]],
+            "noise_mm": NOISE_MM,
         },
         "pca": {
             "components": len(measured.pca.directions),
@@ -91,7 +93,8 @@ def mesh_protocol_sentence(run: MeshRun, meshes: MeshArrays, measured: MeasuredM
     return (
         f"Meshes of {run.config.data.reader} with {len(run.model.template)} vertices, evenly over "
         f"each split: {counts}.{synthesised} Vertex error: distance in millimetres between "
-        "vertices of the same place, over all vertices and meshes, decoded from posterior means. "
+        "vertices of the same place, over all vertices and meshes, decoded from posterior means; "
+        f"noisy: of meshes seen with normal noise of {NOISE_MM:g} mm on every coordinate. "
         f"PCA: fitted to all {train} training meshes, {len(measured.pca.directions)} components. "
         f"Specificity: mean over {count} samples, seed {SEED}, of the root mean square distance of "
         f"vertices to the nearest of all training meshes; floor: {count} unseen meshes of "

@@ -44,6 +44,9 @@ class MeshDataConfig(_Frozen):
     """Vertices to simplify larger meshes to; 0 keeps all."""
     unit_mm: float = Field(default=1.0, gt=0)
     """Millimetres in one unit of the files; COMA's are metres. ICT-FaceKit's are known."""
+    noise_mm: float = Field(default=1.0, ge=0)
+    """Deviation of normal noise on every coordinate that the encoder sees in training, not on what
+    is to come back: without it a mesh 0.3 mm off gets a latent of another face."""
     split: Literal["interpolation", "expression", "identity"] = "interpolation"
     """Of COMA's layout what is tested: frames between others, held-out expressions or people."""
     held_out: tuple[str, ...] = ()

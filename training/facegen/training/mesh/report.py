@@ -214,12 +214,15 @@ def _errors(measured: MeasuredMeshes) -> str:
             ),
             number(it[f"vertex_error_to_pca_{name}"]),
             number(it[f"template_vertex_error_mm_{name}"]),
+            number(it[f"noisy_vertex_error_mm_{name}"]),
+            number(it[f"pca_noisy_vertex_error_mm_{name}"]),
             f"<td>{len(split.vertices):,}</td>",
         ]
         for name, split in measured.splits.items()
     ]
     columns = ["split", "mean", "median", "deviation", "PCA, mean", "PCA, median"]
-    columns += ["PCA, deviation", "ratio", "mean mesh", "meshes"]
+    columns += ["PCA, deviation", "ratio", "mean mesh", "with noise", "PCA with noise"]
+    columns += ["meshes"]
     return table(columns, rows)
 
 
