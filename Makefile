@@ -60,7 +60,7 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 		[ -f runs/$$preset/model.safetensors ] || facegen train $$preset --data $(DATA) || exit 1; \
 		facegen evaluate mesh runs/$$preset --data $(DATA) || exit 1; \
 	done
-	facegen export runs/ict-mesh-sage --to models --family ict-mesh --data $(DATA)
+	facegen export runs/ict-mesh --to models --data $(DATA)
 
 bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)
 	python -m benchmarks.serving
