@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,6 +89,21 @@ def _second(then: object) -> object:
             then(*arguments)  # type: ignore[operator]  # a function
 
     return called
+
+
+def test_a_machine_that_cannot_draw_meshes_trains_them(
+    mesh_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "embreex.mesh_construction", None)
+    changes = [*SMALL, "model.convolution=sage", f"data.root='{mesh_data}'"]
+
+    run = train_run(load_recipe("ict-mesh", changes), tmp_path / "run", device="cpu", threads=1)
+
+    assert run.facts["finished"]
+    assert caplog.text.count("pictures of meshes need embreex") == 1
 
 
 def test_indices_survive_the_moving_average(mesh_runs: Mapping[str, Path]) -> None:

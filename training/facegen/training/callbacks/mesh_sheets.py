@@ -1,11 +1,13 @@
 """Sheets of reconstructed meshes after every epoch."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from facegen.training.errors import RenderingError
 from facegen.training.mesh.latents import decode_meshes, encode_meshes
 from facegen.training.mesh.model import MeshAutoencoder
 from facegen.training.mesh.pictures import comparison_sheet
@@ -17,9 +19,13 @@ __all__ = ["MeshSheets"]
 _LIMIT_MM = 5.0
 """The same every epoch, so that sheets can be compared."""
 
+_log = logging.getLogger(__name__)
+
 
 class MeshSheets(Callback):
     """Writes reconstructions-EEE.png: the same validation meshes, what comes back, the error.
+
+    On a machine that cannot draw meshes a warning says so, and training goes on.
 
     Args:
         folder: Where the PNGs go.
@@ -46,6 +52,14 @@ class MeshSheets(Callback):
             return
         model = pl_module.model
         assert isinstance(model, MeshAutoencoder)
+        name = f"reconstructions-{trainer.current_epoch + 1:03d}.png"
+        try:
+            self._draw(model, self.folder / name)
+        except RenderingError as error:
+            if trainer.current_epoch == 0:
+                _log.warning("no pictures error=%s", error)
+
+    def _draw(self, model: MeshAutoencoder, path: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         sheet = comparison_sheet(
             self.originals,
@@ -55,5 +69,4 @@ class MeshSheets(Callback):
             columns=2,
             height_px=160,
         )
-        name = f"reconstructions-{trainer.current_epoch + 1:03d}.png"
-        write_atomically(self.folder / name, png(sheet))
+        write_atomically(path, png(sheet))
