@@ -43,6 +43,7 @@ def test_measured_numbers_are_in_the_card_and_in_every_graph(
     run = shutil.copytree(mesh_runs["sage"], tmp_path / "run")
     (run / "metrics.json").write_text(json.dumps({**METRICS, "protocol": "Eight meshes."}))
     (run / "evaluation-public.html").write_text("<html>")
+    (run / "pictures" / "traversals.gif").write_bytes(b"GIF89a")
     arguments = [str(run), "--to", str(tmp_path / "models"), "--family", "bent", "--json"]
     arguments += ["--repetitions", "0", "--pictures", "2"]
     app = typer.Typer()
@@ -58,6 +59,10 @@ def test_measured_numbers_are_in_the_card_and_in_every_graph(
     assert "Eight meshes." in card
     assert "[bent.html](bent.html)" in card
     assert (tmp_path / "models/bent.html").read_text() == "<html>"
+    assert "](bent-traversals.gif)" in card
+    assert (tmp_path / "models/bent-traversals.gif").read_bytes() == b"GIF89a"
+    assert "comparison" not in card
+    assert not (tmp_path / "models/bent-comparison.png").exists()
     for graph in graphs:
         config = parse_config((tmp_path / "models" / graph["name"] / "config.pbtxt").read_text())
         assert json.loads(config.parameters["facegen.metrics"].string_value) == METRICS

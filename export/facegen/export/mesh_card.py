@@ -17,7 +17,10 @@ from facegen.export.report import GraphReport
 from facegen.training.mesh.explanations import explain, split_title
 from facegen.training.run import MeshRun
 
-__all__ = ["PICTURE_COUNT", "mesh_card"]
+__all__ = ["COMPARISON", "PICTURE_COUNT", "TRAVERSALS", "mesh_card"]
+
+COMPARISON, TRAVERSALS = "-comparison.png", "-traversals.gif"
+"""What the names of the evaluation's pictures end with, after the family's."""
 
 PICTURE_COUNT = 16
 """Faces on the picture."""
@@ -167,11 +170,25 @@ def _quality(run: MeshRun, facts: FamilyFacts) -> str:
 ## Quality
 
 {link}{_errors_table(metrics)}
-
+{_pictures(run, facts.family)}
 {_rest_table(metrics)}
 
 {facts.protocol}
 """
+
+
+def _pictures(run: MeshRun, family: str) -> str:
+    """Unseen meshes beside what comes back, and walks along the latents, where they were drawn."""
+    captions = {
+        COMPARISON: (run.paths.comparison, "Unseen meshes, what comes back, and how far it is off"),
+        TRAVERSALS: (run.paths.traversals, "Walks along the principal axes of the latents"),
+    }
+    shown = [
+        f"\n![{caption}]({family}{end})\n"
+        for end, (path, caption) in captions.items()
+        if path.is_file()
+    ]
+    return "".join(shown)
 
 
 def _errors_table(metrics: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ import trimesh
 from PIL import Image
 
 from facegen.export.contents import FamilyContents, Sessions, family_facts, repeated
-from facegen.export.mesh_card import PICTURE_COUNT, mesh_card
+from facegen.export.mesh_card import COMPARISON, PICTURE_COUNT, TRAVERSALS, mesh_card
 from facegen.export.mesh_plans import (
     MeshReference,
     plan_mesh_decoder,
@@ -60,8 +60,14 @@ def mesh_contents(
         picture=lambda sessions: _sample_picture(sessions, family, run.model),
         card=lambda version, graphs: mesh_card(run, facts, version=version, graphs=graphs),
         report=page.read_bytes() if page.is_file() else None,
-        files={".ply": _template(run.model)},
+        files={".ply": _template(run.model), **_evaluated(run)},
     )
+
+
+def _evaluated(run: MeshRun) -> dict[str, bytes | None]:
+    """The pictures that `facegen evaluate mesh` left for the card; None for what it did not."""
+    pictures = {COMPARISON: run.paths.comparison, TRAVERSALS: run.paths.traversals}
+    return {end: path.read_bytes() if path.is_file() else None for end, path in pictures.items()}
 
 
 def _sample_picture(sessions: Sessions, family: str, model: MeshAutoencoder) -> bytes:
