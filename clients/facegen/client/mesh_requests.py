@@ -31,7 +31,6 @@ from facegen.client.types import DrawnFace, Interpolation, Latent
 from facegen.v1 import mesh_service_pb2 as pb
 
 __all__ = [
-    "RAW_SUFFIX",
     "decode_request",
     "decoded",
     "drawn",
@@ -47,7 +46,7 @@ __all__ = [
     "topology_request",
 ]
 
-RAW_SUFFIX = ".f32"
+_RAW_SUFFIX = ".f32"
 """What files of vertices alone end in."""
 
 
@@ -234,7 +233,7 @@ def _mesh_message(source: MeshSource) -> pb.Mesh:
         return pb.Mesh(data=source.data, mime_type=source.mime_type)
     if isinstance(source, bytes):
         return pb.Mesh(data=source)
-    raw = Path(source).suffix.lower() == RAW_SUFFIX
+    raw = Path(source).suffix.lower() == _RAW_SUFFIX
     return pb.Mesh(data=read_mesh(source), mime_type=RAW_VERTICES if raw else "")
 
 

@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 
-import trimesh
 from PIL import Image
 
 from facegen.export.contents import FamilyContents, Sessions, family_facts, repeated
@@ -18,6 +17,7 @@ from facegen.export.options import ExportOptions
 from facegen.export.picture import draw_latents
 from facegen.export.plans import plan_priors
 from facegen.export.runtime import run_rows
+from facegen.training.mesh.files import ply_bytes
 from facegen.training.mesh.model import MeshAutoencoder
 from facegen.training.mesh.pictures import sample_sheet
 from facegen.training.run import MeshRun
@@ -60,7 +60,10 @@ def mesh_contents(
         picture=lambda sessions: _sample_picture(sessions, family, run.model),
         card=lambda version, graphs: mesh_card(run, facts, version=version, graphs=graphs),
         report=page.read_bytes() if page.is_file() else None,
-        files={".ply": _template(run.model), **_evaluated(run)},
+        files={
+            ".ply": ply_bytes(run.model.template, run.model.hierarchy.faces[0]),
+            **_evaluated(run),
+        },
     )
 
 
@@ -81,11 +84,3 @@ def _sample_picture(sessions: Sessions, family: str, model: MeshAutoencoder) -> 
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _template(model: MeshAutoencoder) -> bytes:
-    """The mean mesh with its triangles, a binary PLY."""
-    mesh = trimesh.Trimesh(model.template, model.hierarchy.faces[0], process=False)
-    content = mesh.export(file_type="ply")
-    assert isinstance(content, bytes)
-    return content

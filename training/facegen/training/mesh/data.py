@@ -1,5 +1,6 @@
 """From a recipe's data to arrays of meshes."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,11 @@ from facegen.training.mesh.recipe import MeshDataConfig
 from facegen.training.mesh.simplification import simplify
 
 __all__ = ["load_meshes"]
+
+_LIKELY_MM = (50.0, 3000.0)
+"""How far across a head, or a body, may be: other sizes are in another unit than was said."""
+
+_log = logging.getLogger(__name__)
 
 
 def load_meshes(config: MeshDataConfig, root: Path, *, seed: int) -> MeshArrays:
@@ -35,7 +41,11 @@ def load_meshes(config: MeshDataConfig, root: Path, *, seed: int) -> MeshArrays:
         split=config.split,
         held_out=config.held_out,
     )
-    return _simplified(load_mesh_files(files), config.vertex_count)
+    meshes = load_mesh_files(files)
+    size_mm = float(np.ptp(meshes.vertices["train"][0], axis=0).max())
+    if not _LIKELY_MM[0] <= size_mm <= _LIKELY_MM[1]:
+        _log.warning("meshes %.3g mm across: is data.unit_mm=%g right?", size_mm, config.unit_mm)
+    return _simplified(meshes, config.vertex_count)
 
 
 def _simplified(meshes: MeshArrays, vertex_count: int) -> MeshArrays:

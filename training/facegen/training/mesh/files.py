@@ -12,7 +12,7 @@ from facegen.training.mesh.obj import read_obj
 from facegen.training.mesh.ply import read_ply
 from facegen.training.storage import write_atomically
 
-__all__ = ["MESH_SUFFIXES", "MeshFile", "read_mesh", "write_mesh"]
+__all__ = ["MESH_SUFFIXES", "MeshFile", "ply_bytes", "read_mesh", "write_mesh"]
 
 _READERS = {".ply": read_ply, ".obj": read_obj}
 MESH_SUFFIXES = frozenset(_READERS)
@@ -76,9 +76,14 @@ def write_mesh(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int3
     """
     if path.suffix.lower() != ".ply":
         raise MeshFileError(path, f"{path.suffix!r} files are not written, .ply is")
+    write_atomically(path, ply_bytes(vertices, faces))
+
+
+def ply_bytes(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> bytes:
+    """A mesh, vertices (V, 3) and triangles (F, 3), as a binary PLY file."""
     content = trimesh.Trimesh(vertices, faces, process=False).export(file_type="ply")
     assert isinstance(content, bytes)
-    write_atomically(path, content)
+    return content
 
 
 def _check(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> None:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from facegen.training.errors import DatasetError
 from facegen.training.mesh.files import read_mesh
 
-__all__ = ["FACE_VERTEX_COUNT", "IctShapes", "read_ict_objs"]
+__all__ = ["read_ict_objs"]
 
-FACE_VERTEX_COUNT = 9409
+_FACE_VERTEX_COUNT = 9409
 """The face comes first in ICT-FaceKit's numbering: vertices 0 to 9408."""
 
 _NEUTRAL = "generic_neutral_mesh.obj"
@@ -19,7 +19,7 @@ _IDENTITY = "identity"
 _FOLDERS = ("FaceXModel", "ICT-FaceKit/FaceXModel")
 
 
-class IctShapes(TypedDict):
+class _IctShapes(TypedDict):
     """A linear face model, under the keys of `ict_facekit.npz`.
 
     `neutral` (V, 3), `identity_deltas` (I, V, 3) and `expression_deltas` (E, V, 3) are float32 in
@@ -34,7 +34,7 @@ class IctShapes(TypedDict):
     expression_names: tuple[str, ...]
 
 
-def read_ict_objs(root: Path, *, vertex_count: int = FACE_VERTEX_COUNT) -> IctShapes:
+def read_ict_objs(root: Path, *, vertex_count: int = _FACE_VERTEX_COUNT) -> _IctShapes:
     """Read ICT-FaceKit's published shapes and keep the face of each.
 
     Li et al. (2020), https://arxiv.org/abs/2004.00458: https://github.com/ICT-VGL/ICT-FaceKit.
@@ -71,7 +71,7 @@ def read_ict_objs(root: Path, *, vertex_count: int = FACE_VERTEX_COUNT) -> IctSh
             row[:] = (shape.vertices - neutral.vertices)[:vertex_count]
         return found
 
-    return IctShapes(
+    return _IctShapes(
         neutral=neutral.vertices[:vertex_count],
         faces=neutral.faces[(neutral.faces < vertex_count).all(axis=1)],
         identity_deltas=deltas(identities),

@@ -11,10 +11,10 @@ from facegen.training.randomness import generator, normal
 from facegen.training.recipes import MeshRecipe
 from facegen.training.schedules import learning_rate_schedule, weight_groups
 
-__all__ = ["MeshModule", "vertex_errors"]
+__all__ = ["MeshModule"]
 
 
-def vertex_errors(reconstruction: Tensor, vertices: Tensor) -> Tensor:
+def _vertex_errors(reconstruction: Tensor, vertices: Tensor) -> Tensor:
     """How far each vertex lies from where it should, (…, V), of (…, V, 3)."""
     errors: Tensor = torch.linalg.vector_norm(reconstruction - vertices, dim=-1)
     return errors
@@ -57,7 +57,7 @@ class MeshModule(SharedModule):
         loss = self._loss("validation", outputs, vertices)
         values = {
             "validation/loss": loss,
-            "validation/vertex_error": vertex_errors(outputs.reconstruction, vertices).mean(),
+            "validation/vertex_error": _vertex_errors(outputs.reconstruction, vertices).mean(),
         }
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(vertices), prog_bar=True)
 
@@ -82,7 +82,7 @@ class MeshModule(SharedModule):
         if self.config.loss.reconstruction == "l1":
             error = difference.abs().mean()
         else:
-            error = vertex_errors(outputs.reconstruction, vertices).mean()
+            error = _vertex_errors(outputs.reconstruction, vertices).mean()
         error = error / self.model.encoder.deviation
         mu, logvar = outputs.posterior
         if logvar is None:

@@ -11,8 +11,6 @@ from facegen.training.errors import ConfigurationError, DatasetError
 from facegen.training.mesh.files import MESH_SUFFIXES
 
 __all__ = [
-    "COMA_UNIT_MM",
-    "ComaSplit",
     "MeshFiles",
     "MeshSource",
     "read_coma",
@@ -20,9 +18,9 @@ __all__ = [
     "read_meshes",
 ]
 
-ComaSplit = Literal["interpolation", "expression", "identity"]
+_ComaSplit = Literal["interpolation", "expression", "identity"]
 
-COMA_UNIT_MM = 1000.0
+_COMA_UNIT_MM = 1000.0
 """COMA's files are in metres."""
 
 _COMA_FOLDERS = ("coma", "COMA_data", "CoMA", "COMA")
@@ -80,7 +78,7 @@ def read_meshes(
     root: Path,
     *,
     unit_mm: float,
-    split: ComaSplit = "interpolation",
+    split: _ComaSplit = "interpolation",
     held_out: Sequence[str] = (),
 ) -> MeshFiles:
     """List the meshes of a data set.
@@ -107,8 +105,8 @@ def read_meshes(
 def read_coma(
     root: Path,
     *,
-    unit_mm: float = COMA_UNIT_MM,
-    split: ComaSplit = "interpolation",
+    unit_mm: float = _COMA_UNIT_MM,
+    split: _ComaSplit = "interpolation",
     held_out: Sequence[str] = (),
 ) -> MeshFiles:
     """List COMA's meshes, identity/expression/frame.ply or .obj, with its published splits.
@@ -189,7 +187,7 @@ def read_mesh_folder(root: Path, *, unit_mm: float) -> MeshFiles:
 
 
 def _held_out(
-    root: Path, names: Sequence[str], split: ComaSplit, held_out: Sequence[str]
+    root: Path, names: Sequence[str], split: _ComaSplit, held_out: Sequence[str]
 ) -> list[bool]:
     if split == "interpolation":
         if held_out:
