@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -85,6 +85,7 @@ def train(
     typer.echo(folder)
 
 
+FaceReader = Literal["celeba", "lfw", "fer", "folder", "fer-aligned", "folder-aligned"]
 CountOption = Annotated[int, typer.Option(help="Pictures to measure with.", min=2)]
 InceptionOption = Annotated[
     bool,
@@ -115,7 +116,7 @@ evaluate = typer.Typer(
 
 @evaluate.callback()
 def _evaluate() -> None:
-    """Measure a finished run, or a served model, on pictures or meshes it has not seen.
+    """Measure a finished run or a served model on data it has not seen, or rendered pictures.
 
     `facegen evaluate RUN` is short for `facegen evaluate face RUN`.
     """
@@ -175,6 +176,52 @@ def evaluate_served(
     with connection.client(timeout_s=timeout_s) as client:
         subject = ServedSubject(client, family, address=connection.server)
         metrics = evaluate_served(subject, data, folder=folder, options=options)
+    _print_metrics(_numbers(metrics), metrics, as_json=as_json)
+
+
+@evaluate.command("rendered")
+def evaluate_rendered(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="What `facegen render` wrote, or any folder of pictures or shards."),
+    ],
+    reader: Annotated[
+        FaceReader, typer.Option(help="The data set of real faces to measure against.")
+    ] = "celeba",
+    data: Annotated[Path, typer.Option(help="Folder that holds the data sets.")] = Path("data"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where metrics.json and the page go.", show_default="out/evaluation/FOLDER"
+        ),
+    ] = None,
+    count: CountOption = 1000,
+    size_px: Annotated[
+        int, typer.Option(help="Side of the squares that pictures are reduced to.", min=16)
+    ] = 64,
+    inception: InceptionOption = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Where the page goes.", show_default="OUT/evaluation.html")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure rendered pictures against real ones: distances, realism, variety, faces found.
+
+    Writes metrics.json and evaluation.html. The page shows faces of the data set: mind its terms
+    before you pass it on.
+    """
+    from facegen.training.evaluation import EvaluationOptions, evaluate_rendered
+
+    _log_to_stderr()
+    metrics = evaluate_rendered(
+        folder,
+        data,
+        reader=reader,
+        folder=out or Path("out") / "evaluation" / folder.resolve().name,
+        size_px=size_px,
+        options=EvaluationOptions(count=count, inception=inception),
+        report=report,
+    )
     _print_metrics(_numbers(metrics), metrics, as_json=as_json)
 
 

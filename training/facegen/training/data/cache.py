@@ -4,11 +4,12 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from facegen.training.data.dataset import SPLITS, Dataset, Picture
-from facegen.training.data.decoding import decode_picture
+from facegen.training.data.decoding import decode_picture, in_memory
 from facegen.training.errors import DatasetError
 from facegen.training.storage import cache_folder, write_atomically
 
@@ -25,6 +26,11 @@ __all__ = ["DecodedPictures", "cached_array", "decode_dataset"]
 
 _VERSION = 2
 _NAMED_COUNT = 10
+_AHEAD = 4
+"""Pictures a thread that are read before they are decoded."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +74,7 @@ def decode_dataset(dataset: Dataset, *, size_px: int, channels: int) -> DecodedP
         The pixels and what became of each picture.
 
     Raises:
-        DatasetError: No picture could be decoded.
+        DatasetError: No picture could be decoded, or a file of many cannot be read.
     """
     stem = _stem(dataset, f"{size_px}x{size_px}x{channels}", (size_px, channels))
     array_path, entry_path = Path(f"{stem}.npy"), Path(f"{stem}.json")
@@ -124,10 +130,11 @@ def _decode(dataset: Dataset, size_px: int, channels: int) -> tuple[NDArray[np.u
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:
         decoded = list(
             track(
-                pool.map(decode, pictures),
+                _map_ahead(pool, decode, in_memory(pictures), count=_AHEAD * threads),
                 description=f"Decoding {dataset.name}",
                 total=len(pictures),
                 console=Console(stderr=True),
@@ -148,9 +155,26 @@ def _decode(dataset: Dataset, size_px: int, channels: int) -> tuple[NDArray[np.u
             dataset.name,
             looked_for=f"a readable picture among {len(pictures)}",
             where=dataset.root,
-            remedy="Unpack the archive again.",
+            remedy="Unpack or write it again.",
         )
     return np.stack(rows), _Entry(tuple(kept), corrupt, len(order) - len(kept))
+
+
+def _map_ahead(
+    pool: Executor,
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    count: int,
+) -> Iterator[_Result]:
+    """As `pool.map`, but at most `count` items ahead of what is taken: they may be large."""
+    waiting: deque[Future[_Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _distinct(decoded: Sequence[NDArray[np.uint8] | None], order: Sequence[int]) -> list[int]:

@@ -3,13 +3,29 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PICTURE_SUFFIXES", "SPLITS", "Dataset", "Picture", "Split", "hash_fraction"]
+from facegen.training.data.parquet import ParquetRow
+from facegen.training.data.tars import TarMember
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "SPLITS",
+    "Dataset",
+    "Picture",
+    "Source",
+    "Split",
+    "hash_fraction",
+]
+
+Source = Path | TarMember | ParquetRow | bytes | NDArray[np.uint8]
+"""Where a picture is: its file, a place in a file of many, its encoded bytes, or its pixels
+(H, W[, C]) uint8."""
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -25,13 +41,13 @@ class Picture:
     Attributes:
         name: Unique within its data set.
         split: The split it belongs to.
-        source: Its file, or its pixels (H, W[, C]) uint8 where the data set is not made of files.
+        source: Where it is.
         labels: What the data set says of it, a number a name.
     """
 
     name: str
     split: Split
-    source: Path | NDArray[np.uint8]
+    source: Source
     labels: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -56,17 +72,23 @@ class Dataset:
     aligned: bool = False
 
     def fingerprint(self) -> str:
-        """Hash of every picture's name, split, size and modification time."""
+        """Hash of every picture's name and split, and its file's size and modification time."""
         digest = hashlib.sha256()
+        state_of = cache(_file_state)
         for picture in self.pictures:
+            source = picture.source
             state: Any
-            if isinstance(picture.source, Path):
-                status = picture.source.stat()
-                state = (status.st_size, status.st_mtime_ns)
+            if isinstance(source, bytes | np.ndarray):
+                state = hashlib.sha256(bytes(source)).hexdigest()
             else:
-                state = hashlib.sha256(picture.source.tobytes()).hexdigest()
+                state = state_of(source if isinstance(source, Path) else source.path)
             digest.update(repr((picture.name, picture.split, state)).encode())
         return digest.hexdigest()
+
+
+def _file_state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def hash_fraction(name: str) -> float:

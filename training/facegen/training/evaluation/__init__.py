@@ -2,6 +2,7 @@
 
 from facegen.training.evaluation.evaluate import evaluate_run, evaluate_served, evaluate_subject
 from facegen.training.evaluation.options import EvaluationOptions
+from facegen.training.evaluation.rendered import evaluate_rendered
 from facegen.training.evaluation.subject import Encoded, Subject, SubjectFacts
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "EvaluationOptions",
     "Subject",
     "SubjectFacts",
+    "evaluate_rendered",
     "evaluate_run",
     "evaluate_served",
     "evaluate_subject",

@@ -1,13 +1,12 @@
 """From a finished run, or any other subject, to metrics.json and a page."""
 
-import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
 from facegen.training.data import FaceArrays, load_faces
-from facegen.training.errors import DatasetError
+from facegen.training.evaluation.comparing import check_faces, write_metrics
 from facegen.training.evaluation.curves import curves
 from facegen.training.evaluation.measuring import measure
 from facegen.training.evaluation.options import EvaluationOptions
@@ -119,17 +118,16 @@ def evaluate_subject(
         DatasetError: There are fewer than two validation pictures.
         ConfigurationError: Inception is asked for and is not there.
     """
-    _check(faces, options)
+    check_faces(faces, options)
     begun = time.perf_counter()
     measured = measure(subject, faces, options)
-    results: dict[str, Any] = {
-        **measured.numbers,
-        "protocol": protocol_sentence(subject.facts, faces, measured, options),
-        "protocol_fields": protocol_fields(subject.facts, faces, measured, options),
-        "left_out": measured.left_out,
-    }
     paths = RunPaths(folder)
-    write_whole(paths.metrics, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    results = write_metrics(
+        paths.metrics,
+        measured,
+        protocol=protocol_sentence(faces, measured, options),
+        fields=protocol_fields(subject.facts, faces, measured, options),
+    )
     page = report or folder / "evaluation.html"
     course = curves(paths)
     for path, public in ((page, False), (page.with_stem(f"{page.stem}-public"), True)):
@@ -139,13 +137,3 @@ def evaluate_subject(
         write_whole(path, lighter(html) if public else html)
     _log.info("evaluated seconds=%.0f page=%s", time.perf_counter() - begun, page)
     return results
-
-
-def _check(faces: FaceArrays, options: EvaluationOptions) -> None:
-    if min(len(faces.pixels["validation"]), options.count) < 2:
-        raise DatasetError(
-            faces.dataset.name,
-            looked_for="at least 2 validation pictures",
-            where=faces.dataset.root,
-            remedy="Give a data set with more pictures.",
-        )

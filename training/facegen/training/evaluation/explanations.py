@@ -20,6 +20,7 @@ _SETS = {
     "reconstruction": "reconstructions",
     "mixture": "samples of the fitted mixture",
     "normal": "samples of N(0, I)",
+    "rendered": "rendered pictures",
     "pca_reconstruction": "PCA's reconstructions with as many values",
     "pca_gaussian": "Gaussian samples in PCA's space",
 }

@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from facegen.training.evaluation.comparing import Comparison
 from facegen.training.evaluation.measuring import Measured
 from facegen.training.evaluation.nearest import Nearest
 from facegen.training.evaluation.subject import Latents, Pixels, Subject
@@ -20,6 +21,7 @@ __all__ = [
     "interpolations",
     "nearest",
     "reconstructions",
+    "rendered",
     "samples",
     "spherical",
     "temperatures",
@@ -88,6 +90,12 @@ def samples(subject: Subject, measured: Measured) -> str:
         grid = _grid(images, f"sample, {prior}", large=whole)
         parts.append(f"<h3>{escape(_prior_title(prior))}</h3>{grid}")
     return "".join(parts)
+
+
+def rendered(comparison: Comparison) -> str:
+    """Pictures that were not made here."""
+    sets = comparison.sets
+    return _grid(sets.fake[sets.main][:_SAMPLES], "rendered", large=True)
 
 
 def temperatures(subject: Subject, measured: Measured, chosen: tuple[float, ...]) -> str:

@@ -1,13 +1,14 @@
 """The training faces nearest to a sample: does the model draw, or does it remember?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from facegen.training.evaluation.measuring import Measured
-from facegen.training.evaluation.subject import Pixels, Subject
+from facegen.training.evaluation.comparing import Comparison
+from facegen.training.evaluation.subject import Pixels
 
 __all__ = ["Nearest", "nearest_faces"]
 
@@ -38,34 +39,38 @@ class Nearest:
 
 
 def nearest_faces(
-    subject: Subject, measured: Measured, *, count: int = 8, kept: int = 3
+    measured: Comparison,
+    *,
+    distances: Callable[[Pixels], Features] | None = None,
+    count: int = 8,
+    kept: int = 3,
 ) -> Nearest:
-    """Find the training faces nearest to samples of the main prior.
+    """Find the training faces nearest to pictures of the set that is judged.
 
-    All training faces are searched by their reduced pixels, and those whose latents are known by
-    their latents; of the best of both the network's features choose.
+    All training faces are searched by their reduced pixels, and some by other distances where there
+    are any; of the best of both the network's features choose.
 
     Args:
-        subject: The model.
-        measured: Its samples and what is known of them.
-        count: Samples.
+        measured: The pictures and what is known of them.
+        distances: Of pictures (N, H, W, C) from the first training faces, (N, K): of latents, say.
+        count: Pictures to find faces for.
         kept: Faces for each.
     """
     sets = measured.sets
     samples, unseen = sets.fake[sets.main][:count], sets.real[:count]
     train = np.asarray(sets.train[:_SEARCHED_PICTURES])
     queries = np.concatenate([samples, unseen])
-    rows = _candidates(subject, measured, queries, train)
+    rows = _candidates(queries, train, distances)
     used, places = np.unique(rows, return_inverse=True)
     features = measured.judges[0].network.of_images(train[used])
     of_queries = np.concatenate(
         [measured.features[sets.main][:count], measured.features["real"][:count]]
     )
-    distances = np.linalg.norm(features[places.reshape(rows.shape)] - of_queries[:, None], axis=2)
+    gaps = np.linalg.norm(features[places.reshape(rows.shape)] - of_queries[:, None], axis=2)
     # A face may be a candidate by both searches.
-    distances[:, 1:][np.diff(rows, axis=1) == 0] = np.inf
-    order = np.argsort(distances, axis=1)[:, :kept]
-    best = np.take_along_axis(distances, order, axis=1)
+    gaps[:, 1:][np.diff(rows, axis=1) == 0] = np.inf
+    order = np.argsort(gaps, axis=1)[:, :kept]
+    best = np.take_along_axis(gaps, order, axis=1)
     chosen = np.take_along_axis(rows, order, axis=1)
     return Nearest(
         samples,
@@ -77,13 +82,14 @@ def nearest_faces(
 
 
 def _candidates(
-    subject: Subject, measured: Measured, queries: Pixels, train: Pixels
+    queries: Pixels, train: Pixels, distances: Callable[[Pixels], Features] | None
 ) -> NDArray[np.intp]:
     """Rows of training faces for each query, (Q, K) in rising order."""
-    by_pixels = cdist(_reduced(queries), _reduced(train))
-    by_latents = cdist(subject.encode(queries).mean, measured.latents.mean)
-    count = min(_CANDIDATES, by_pixels.shape[1], by_latents.shape[1])
-    found = [np.argsort(it, axis=1)[:, :count] for it in (by_pixels, by_latents)]
+    searches = [cdist(_reduced(queries), _reduced(train))]
+    if distances is not None:
+        searches.append(distances(queries))
+    count = min(_CANDIDATES, *(it.shape[1] for it in searches))
+    found = [np.argsort(it, axis=1)[:, :count] for it in searches]
     return np.sort(np.concatenate(found, axis=1), axis=1)
 
 

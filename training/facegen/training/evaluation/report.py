@@ -1,26 +1,23 @@
 """An evaluation as one HTML page that people will want to show."""
 
-import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from facegen.training.evaluation import gallery
-from facegen.training.evaluation.explanations import explain, grouped
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from facegen.training.evaluation import gallery, sections
 from facegen.training.evaluation.measuring import Measured
 from facegen.training.evaluation.nearest import nearest_faces
 from facegen.training.evaluation.options import EvaluationOptions
-from facegen.training.evaluation.subject import Subject, SubjectFacts
-from facegen.training.pages import Bar, Section, bars, histogram, page, shaded, table, terms, tile
+from facegen.training.evaluation.subject import Pixels, Subject, SubjectFacts
+from facegen.training.pages import Section, histogram, page, shaded, table, tile
 
 __all__ = ["report_page"]
 
 _KINDS = {"vae": "variational autoencoder", "autoencoder": "autoencoder"}
-_NETWORKS = {
-    "": "As EfficientNet-Lite0 sees them",
-    "_lite2": "As EfficientNet-Lite2 sees them",
-    "_dlib": "As face recognition sees them, which is made to know people, not to notice blur",
-}
 
 
 def report_page(
@@ -50,11 +47,11 @@ def report_page(
     )
     kind = "Drawn" if public else "Validation"
     pairs = Section("Reconstructions", gallery.reconstructions(measured), _PAIRS_NOTE)
-    sections = [
+    shown = [
         *([] if public else [pairs]),
         Section("Samples", gallery.samples(subject, measured), _SAMPLES_NOTE),
-        Section("How far from real faces?", _distances(measured), _DISTANCES_NOTE),
-        Section("Realism and variety", _neighbourhoods(measured), _NEIGHBOURS_NOTE),
+        sections.distances(measured),
+        sections.neighbourhoods(measured),
         Section(
             "Temperature",
             gallery.temperatures(subject, measured, options.temperatures)
@@ -69,23 +66,19 @@ def report_page(
             "Between two faces", gallery.interpolations(subject, starts), f"{kind} {_BETWEEN_NOTE}"
         ),
         Section("Training", curves, _CURVES_NOTE),
-        Section("All numbers", _numbers(measured)),
-        Section("Protocol", _protocol(results)),
+        sections.numbers(measured),
+        sections.protocol(results),
     ]
-    return page(_title(subject.facts), _lead(subject.facts, measured, public=public), sections)
+    return page(_title(subject.facts), _lead(subject.facts, measured, public=public), shown)
 
 
 def _people(subject: Subject, measured: Measured) -> list[Section]:
-    found = nearest_faces(subject, measured)
+    def distances(queries: Pixels) -> NDArray[np.float64]:
+        return np.asarray(cdist(subject.encode(queries).mean, measured.latents.mean))
+
     return [
         Section("From best to worst", _spread(measured), _SPREAD_NOTE),
-        Section(
-            "Does it remember?",
-            gallery.nearest(found),
-            f"Each row: a sample, then the nearest of {found.searched:,} training faces, with "
-            "their distances in the network's features. An unseen real face is usually "
-            f"{found.usual:.1f} from its nearest: a model that copied would be far nearer.",
-        ),
+        sections.remembered(nearest_faces(measured, distances=distances)),
     ]
 
 
@@ -96,15 +89,6 @@ _PAIRS_NOTE = (
 _SAMPLES_NOTE = (
     "Faces of people who do not exist, the first of a seed, chosen by nobody. The same place has "
     "the same noise under each prior."
-)
-_DISTANCES_NOTE = (
-    "Fréchet distance to unseen real faces; shorter is better. The floor is what other real faces "
-    "reach. PCA's Gaussian is the cheap rival: no network at all."
-)
-_NEIGHBOURS_NOTE = (
-    "Precision: samples that lie among real faces. Recall: real faces that lie among samples. "
-    "Density and coverage are the same without the pull of odd pictures. The detector is dlib's, "
-    "which took no part in training. Real faces are the ceiling."
 )
 _TEMPERATURE_NOTE = "Less noise gives plainer, safer faces; the variety pays for it."
 _LABELS_NOTE = (
@@ -149,15 +133,8 @@ def _lead(facts: SubjectFacts, measured: Measured, *, public: bool) -> str:
 
 def _tiles(measured: Measured) -> list[str]:
     it, main = measured.numbers, measured.sets.main
-    ratio = it[f"frechet_{main}_to_pca_gaussian"]
     tiles = [
-        tile(
-            f"{it[f'frechet_{main}']:.1f}",
-            "Fréchet distance of samples",
-            f"real faces reach {it['frechet_floor']:.1f}, "
-            f"PCA's Gaussian {it['frechet_pca_gaussian']:.1f}",
-        ),
-        tile(f"{ratio:.2f}", "of the cheap rival's distance", "below 1 beats it", filled=ratio),
+        *sections.distance_tiles(measured),
         tile(
             f"{it['psnr_db']:.1f} dB",
             "reconstruction, PSNR",
@@ -169,18 +146,7 @@ def _tiles(measured: Measured) -> list[str]:
             f"PCA {it['sharpness_pca_reconstruction']:.2f}; samples {it[f'sharpness_{main}']:.2f}",
             filled=it["sharpness_reconstruction"],
         ),
-        tile(
-            f"{it[f'precision_{main}']:.2f}",
-            "precision: samples among real faces",
-            f"real faces {it['precision_floor']:.2f}",
-            filled=it[f"precision_{main}"],
-        ),
-        tile(
-            f"{it[f'recall_{main}']:.2f}",
-            "recall: real faces among samples",
-            f"real faces {it['recall_floor']:.2f}",
-            filled=it[f"recall_{main}"],
-        ),
+        *sections.variety_tiles(measured),
     ]
     if "bits_per_dimension" in it:
         units = f"{it['active_units']:.0f} latent dimensions in use"
@@ -192,46 +158,6 @@ def _tiles(measured: Measured) -> list[str]:
         note = f"to decode, {how}, 64 at once; to encode {encode_ms:.2f} ms"
         tiles.append(tile(f"{it[decode]:.2f} ms", "a face", note))
     return tiles
-
-
-def _distances(measured: Measured) -> str:
-    it, main = measured.numbers, measured.sets.main
-    rows = {
-        "floor": ("real faces (floor)", "floor"),
-        "reconstruction": ("reconstructions", "own"),
-        main: (f"samples, {main}", "own"),
-        "normal": ("samples, N(0, I)", "own"),
-        "pca_reconstruction": ("PCA, reconstructions", "rival"),
-        "pca_gaussian": ("PCA's Gaussian", "rival"),
-    }
-    parts = []
-    for suffix, network in _NETWORKS.items():
-        found = [
-            Bar(label, it[f"frechet_{name}{suffix}"], kind)
-            for name, (label, kind) in rows.items()
-            if f"frechet_{name}{suffix}" in it
-        ]
-        if found:
-            digits = 3 if suffix == "_dlib" else 1
-            parts.append(f"<h3>{network}</h3>{bars(found, digits=digits)}")
-    return "".join(parts)
-
-
-def _neighbourhoods(measured: Measured) -> str:
-    it, main = measured.numbers, measured.sets.main
-    titles = {
-        main: f"samples, {main}",
-        "normal": "samples, N(0, I)",
-        "pca_gaussian": "PCA's Gaussian",
-        "floor": "real faces",
-    }
-    kinds = {name: name for name in ("precision", "recall", "density", "coverage")}
-    if f"found_{main}" in it:
-        kinds["found"] = "a detector finds a face"
-    rows = [
-        [title, *(shaded(it[f"{kind}_{name}"]) for kind in kinds)] for name, title in titles.items()
-    ]
-    return table(["", *kinds.values()], rows, last_is_mean=True)
 
 
 def _temperatures(measured: Measured, options: EvaluationOptions) -> str:
@@ -270,28 +196,5 @@ def _spread(measured: Measured) -> str:
     return f"{gallery.extremes(measured)}<div class=charts>{chart}</div>"
 
 
-def _numbers(measured: Measured) -> str:
-    parts: list[str] = []
-    for group, names in grouped(measured.numbers).items():
-        rows = [(name, f"{measured.numbers[name]:.4g}", explain(name)[1]) for name in names]
-        opened = "" if parts else " open"
-        parts.append(f"<details{opened}><summary>{escape(group)}</summary>{terms(rows)}</details>")
-    return "".join(parts)
-
-
 def _cell(value: float) -> str:
     return f"<td>{value:,.1f}</td>".replace("-", "−")
-
-
-def _protocol(results: Mapping[str, Any]) -> str:
-    left_out: Mapping[str, str] = results["left_out"]
-    missing = "".join(
-        f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in left_out.items()
-    )
-    missing = f"<h3>Left out</h3><ul>{missing}</ul>" if missing else ""
-    fields = json.dumps(results["protocol_fields"], indent=2, ensure_ascii=False)
-    return (
-        f"<p>{escape(results['protocol'])}</p>{missing}"
-        f"<details><summary>Every field of the protocol</summary><pre>{escape(fields)}</pre>"
-        "</details>"
-    )
