@@ -35,7 +35,12 @@ FacegenError
     ├── RepositoryError         a model repository that cannot be served
     │   └── BackendError            a model that another backend must serve
     ├── FamilyError             models of a family that do not fit together
-    └── DeviceError             a device that was asked for and is not there
+    ├── DeviceError             a device that was asked for and is not there
+    ├── OutputError             a place that a data set cannot be written to or read from
+    │   └── ChangedJobError         a data set of another job than the one to go on with
+    ├── StoppedError            a run that was told to stop; it can go on
+    └── WorkerError             a worker of a run that failed
+        └── WorkerLostError         a worker that ended; its shards are done by others
 """
 
 from collections.abc import Sequence
@@ -47,6 +52,7 @@ __all__ = [
     "BackendError",
     "CallCancelledError",
     "CapabilityError",
+    "ChangedJobError",
     "DeadlineError",
     "DeviceError",
     "EngineClosedError",
@@ -60,6 +66,7 @@ __all__ = [
     "ModelNotFoundError",
     "NoFaceError",
     "NotReadyError",
+    "OutputError",
     "PictureError",
     "PictureSizeError",
     "QueueFullError",
@@ -72,12 +79,15 @@ __all__ = [
     "ResponseSizeError",
     "ServerError",
     "ServingError",
+    "StoppedError",
     "TooManyFacesError",
     "TopologyError",
     "UnauthenticatedError",
     "UnknownFamilyError",
     "UnreachableError",
     "UnsupportedError",
+    "WorkerError",
+    "WorkerLostError",
 ]
 
 
@@ -400,3 +410,41 @@ class DeviceError(ServingError):
 
     def __init__(self, device: str, problem: str, remedy: str) -> None:
         super().__init__(f'device "{device}" cannot be used: {problem}; {remedy}')
+
+
+class OutputError(ServingError):
+    """A place that a data set cannot be written to or read from as it is."""
+
+    def __init__(self, where: object, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}; {remedy}")
+
+
+class ChangedJobError(OutputError):
+    """A data set that was begun by another job, or other models, than those it is to go on with."""
+
+    def __init__(self, where: object, differences: Sequence[str]) -> None:
+        super().__init__(
+            where,
+            f"holds another job: {'; '.join(differences)}",
+            "go on with the same job, or choose another folder",
+        )
+
+
+class StoppedError(ServingError):
+    """A run was told to stop; what is done is kept, and it can go on.
+
+    Attributes:
+        signal_number: The signal that told it; 0 if none did.
+    """
+
+    def __init__(self, signal_number: int = 0) -> None:
+        super().__init__("the run was told to stop")
+        self.signal_number = signal_number
+
+
+class WorkerError(ServingError):
+    """A worker of a run failed; the message is its own."""
+
+
+class WorkerLostError(WorkerError):
+    """A worker of a run ended; what it had under way can be done by another."""

@@ -1,0 +1,1 @@
+"""Offline rendering: data sets of a family's pictures or meshes, without a server."""

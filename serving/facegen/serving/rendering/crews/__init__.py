@@ -1,0 +1,1 @@
+"""Who renders shards: threads of this process, other processes, or a Ray cluster."""

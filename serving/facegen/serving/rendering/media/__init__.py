@@ -1,0 +1,1 @@
+"""What a family makes: pictures or meshes, each read, encoded, decoded, coded and measured."""

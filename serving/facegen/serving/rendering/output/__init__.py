@@ -1,0 +1,1 @@
+"""Where data sets go: places, shards and their containers, the journal and the manifest."""
