@@ -6,7 +6,11 @@ The bound: with as many threads as there are CPUs, ONNX Runtime's decoder alone 
 second, in batches of the size that is fastest here, and the coder alone codes C. Who has to do both
 on the same CPUs does at most 1 / (1 / D + 1 / C). All are measured in turns in one process: the
 bound before and after each data set, whose ratio is to the mean of both. Medians of the turns are
-told. Drawing latents, hashing, writing and syncing are not in the bound.
+told, and the same ratio in CPU seconds of this process, which others on the machine disturb less.
+Drawing latents, hashing, writing and syncing are not in the bound.
+
+Give --folder a place where no files have been removed for minutes: ext4 looks long for an inode
+where many have just been freed.
 """
 
 import argparse
@@ -28,6 +32,7 @@ from facegen.serving.imaging import Origin, PictureFormat, encode_pictures
 from facegen.serving.onnx.cpus import available_cpu_count
 from facegen.serving.rendering.job import GenerateJob, RunConfig
 from facegen.serving.rendering.progress import JsonEvents
+from facegen.serving.rendering.run import State
 from facegen.serving.rendering.session import prepare, render
 
 FAMILY, BATCHES = "celeba-vae", (8, 16, 32, 64)
@@ -43,11 +48,15 @@ class Turn:
         decoded: By the decoder alone.
         coded: By the coder alone.
         rendered: By the renderer.
+        bound_cpu_ms: CPU milliseconds an image of decoder and coder.
+        rendered_cpu_ms: Of the renderer.
     """
 
     decoded: float
     coded: float
     rendered: float
+    bound_cpu_ms: float
+    rendered_cpu_ms: float
 
     @property
     def bound(self) -> float:
@@ -55,8 +64,21 @@ class Turn:
         return 1 / (1 / self.decoded + 1 / self.coded)
 
 
-class Quiet(JsonEvents):
-    """Takes events and tells nobody."""
+class Meter(JsonEvents):
+    """Tells nobody, and measures the CPU time of a run once it is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: tuple[int, float] | None = None
+        self.cpu_ms = 0.0
+
+    def moved(self, state: State) -> None:
+        """See how far the run is."""
+        now = state.done_count, time.process_time()
+        self._first = self._first or now
+        done = now[0] - self._first[0]
+        if done:
+            self.cpu_ms = 1000 * (now[1] - self._first[1]) / done
 
     def tell(self, event: str, **facts: object) -> None:
         """Keep quiet."""
@@ -83,11 +105,15 @@ class Bound:
         speeds = {rows: self._pace(rows, partial(self._decode, rows), 2) for rows in BATCHES}
         self.rows = max(speeds, key=speeds.__getitem__)
 
-    def measure(self, seconds: float) -> tuple[float, float]:
-        """Give images a second of the decoder and of the coder."""
+    def measure(self, seconds: float) -> tuple[float, float, float]:
+        """Give images a second of the decoder and of the coder, and CPU ms an image of both."""
+        start = time.process_time()
         decoded = self._pace(self.rows, partial(self._decode, self.rows), seconds)
+        between = time.process_time()
         coded = self._pace(len(self._pixels), self._code, seconds)
-        return decoded, coded
+        end = time.process_time()
+        cpu_s = (between - start) / decoded + (end - between) / coded
+        return decoded, coded, 1000 * cpu_s / seconds
 
     def _decode(self, rows: int) -> np.ndarray:
         pixels: np.ndarray = self._session.run(["image"], {"latent": self._latents[:rows]})[0]
@@ -114,14 +140,15 @@ class Bound:
         return count / (time.perf_counter() - start)
 
 
-def rendered(file_format: str, count: int, out: Path) -> float:
-    """Render a data set; gives images a second, from the first shard's start to the manifest."""
+def rendered(file_format: str, count: int, out: Path) -> tuple[float, float]:
+    """Render a data set; gives images a second to the manifest, and CPU ms an image."""
     job = GenerateJob.model_validate(
         {"family": FAMILY, "count": count, "seed": 7, "format": file_format}
     )
     config = RunConfig(out=str(out), engine=f"onnx:{MODELS}")
-    manifest = render(prepare(job, config), config, Quiet())
-    return count / float(manifest["timings"]["duration_s"])
+    meter = Meter()
+    manifest = render(prepare(job, config), config, meter)
+    return count / float(manifest["timings"]["duration_s"]), meter.cpu_ms
 
 
 def main() -> None:
@@ -139,24 +166,32 @@ def main() -> None:
         for number in range(arguments.rounds):
             for file_format, told in turns.items():
                 before = bound.measure(arguments.seconds)
-                speed = rendered(
-                    file_format, arguments.count, Path(folder, f"{file_format}-{number}")
-                )
+                out = Path(folder, f"{file_format}-{number}")
+                speed, cpu_ms = rendered(file_format, arguments.count, out)
                 after = bound.measure(arguments.seconds)
-                decoded, coded = (sum(pair) / 2 for pair in zip(before, after, strict=True))
-                told.append(Turn(decoded, coded, speed))
-    table = Table("format", "decoder alone", "coder alone", "bound", "rendered", "of the bound")
+                decoded, coded, both = (sum(it) / 2 for it in zip(before, after, strict=True))
+                told.append(Turn(decoded, coded, speed, both, cpu_ms))
+    table = Table(
+        *("format", "decoder alone", "coder alone", "bound", "rendered", "of the bound"),
+        "in CPU seconds",
+    )
     for file_format, told in turns.items():
         ratios = [turn.rendered / turn.bound for turn in told]
         columns = [[getattr(turn, name) for turn in told] for name in _COLUMNS]
         table.add_row(
             file_format,
             *(f"{statistics.median(column):.0f}/s" for column in columns),
-            f"{statistics.median(ratios):.2f} ({', '.join(f'{it:.2f}' for it in ratios)})",
+            _told(ratios),
+            _told([turn.bound_cpu_ms / turn.rendered_cpu_ms for turn in told]),
         )
-    console = Console(width=120)
+    console = Console(width=150)
     console.print(table)
     console.print(f"{arguments.count:,} images a data set; the decoder in batches of {bound.rows}")
+
+
+def _told(ratios: list[float]) -> str:
+    """Write the median, and all."""
+    return f"{statistics.median(ratios):.2f} ({', '.join(f'{it:.2f}' for it in ratios)})"
 
 
 _COLUMNS = ("decoded", "coded", "bound", "rendered")

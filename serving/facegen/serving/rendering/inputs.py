@@ -70,8 +70,9 @@ class InputFolder:
     def read(self, names: Sequence[str]) -> list[bytes | InputError]:
         """Read files, from afar several at a time; of one that cannot be read comes the error."""
         paths = {f"{self._root}/{name}": name for name in names}
-        # Not `cat`, which takes brackets in names for patterns.
-        answers = self._files.cat_ranges(list(paths), None, None, on_error="return")
+        # Not `cat`, which takes brackets in names for patterns. Of what is too large no more comes.
+        most = _MOST_FILE_BYTES + 1
+        answers = self._files.cat_ranges(list(paths), 0, most, on_error="return")
         return [
             _checked(answer, name) for answer, name in zip(answers, paths.values(), strict=True)
         ]
@@ -89,5 +90,5 @@ def _checked(answer: bytes | Exception, name: str) -> bytes | InputError:
     if isinstance(answer, Exception):
         return InputError(name, f"cannot be read: {answer}")
     if len(answer) > _MOST_FILE_BYTES:
-        return InputError(name, f"has {len(answer)} bytes, more than {_MOST_FILE_BYTES}")
+        return InputError(name, f"has more than {_MOST_FILE_BYTES} bytes; reduce it")
     return answer

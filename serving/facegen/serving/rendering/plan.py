@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from facegen.serving.engine import Engine
@@ -29,17 +30,9 @@ from facegen.serving.rendering.output.records import ShardOrder
 
 __all__ = ["Plan", "find", "settle"]
 
-# What another release may make other bytes with.
-_PACKAGES = (
-    "facegen",
-    "numpy",
-    "onnxruntime",
-    "pillow",
-    "isal",
-    "simplejpeg",
-    "pyarrow",
-    "dlib-bin",
-)
+# Another release of these may make other bytes.
+_PACKAGES = ("facegen", "numpy", "pillow", "isal", "simplejpeg", "dlib-bin")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _FOLDER_SHARD, _FILE_SHARD, _TRANSFER_SHARD = 1_000, 10_000, 100
 
 
@@ -175,7 +168,7 @@ def settle(job: Job, engine: Engine, *, device: str, files: Sequence[InputFile])
         {name: it.get(f"facegen.sha256.{family.version}", "") for name, it in said.items()},
         device,
         digest_of(files) if files else "",
-        {name: version(name) for name in _PACKAGES if name != "pyarrow" or container == "parquet"},
+        _versions(device, container),
     )
 
 
@@ -217,6 +210,18 @@ def _formats(job: Job, *, makes_meshes: bool) -> tuple[Container, Any]:
             f'"{coding}" is no format of {made}, which this family makes; use {", ".join(known)}',
         )
     return container, coding
+
+
+def _versions(device: str, container: Container) -> dict[str, str]:
+    """Tell the versions of the packages that shape the bytes, those that are installed."""
+    names = [*_PACKAGES, *(() if device == "triton" else _RUNTIMES)]
+    if container == "parquet":
+        names.append("pyarrow")
+    versions = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _shard_size(job: Job, container: Container) -> int:

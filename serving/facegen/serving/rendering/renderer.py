@@ -21,6 +21,7 @@ from facegen.serving.rendering.drawing import Generation, Interpolation
 from facegen.serving.rendering.engines import open_run_engine
 from facegen.serving.rendering.inputs import InputFolder
 from facegen.serving.rendering.job import (
+    MESH_FORMATS,
     GenerateJob,
     InterpolateJob,
     ReconstructJob,
@@ -82,10 +83,11 @@ class Renderer:
         self._context = CallContext()
         self._chunks = ThreadPoolExecutor(2 * threads, "chunks")
         self._ahead = 2 * threads
+        self._imaging = ImagingPool(threads, PictureLimits())
         self._engine = open_run_engine(config, plan.job.family, threads=threads)
         try:
             self._check(config)
-            self._work = work_of(plan, self._engine)
+            self._work = work_of(plan, self._engine, self._imaging)
         except BaseException:
             self.close()
             raise
@@ -193,6 +195,7 @@ class Renderer:
         """Stop, and leave the engine."""
         self.stop()
         self._chunks.shutdown(wait=True, cancel_futures=True)
+        self._imaging.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -202,8 +205,13 @@ class Renderer:
         self.close()
 
 
-def work_of(plan: Plan, engine: Engine) -> Work:
+def work_of(plan: Plan, engine: Engine, imaging: ImagingPool) -> Work:
     """Give what a job makes of its items.
+
+    Args:
+        plan: What is rendered.
+        engine: Runs the models.
+        imaging: Reads photos and works on them.
 
     Raises:
         InputError: The family cannot do what the job asks for. Never right.
@@ -211,8 +219,6 @@ def work_of(plan: Plan, engine: Engine) -> Work:
     job, family = plan.job, find(plan.job, engine)
     assert job.coding is not None
     mime_type = _MIME_TYPES[job.coding]
-    # One thread: a chunk's own.
-    imaging = ImagingPool(1, PictureLimits())
     picture_format = PictureFormat(mime_type, job.quality)
     if isinstance(job, TransferJob):
         assert isinstance(family, Family)
@@ -244,10 +250,9 @@ def work_of(plan: Plan, engine: Engine) -> Work:
 def schema_of(plan: Plan, work: Work) -> RowSchema:
     """Tell what the rows of a job have."""
     coding = str(plan.job.coding)
-    content = "image" if _MIME_TYPES[coding].startswith("image/") else "mesh"
     return RowSchema(
         work.columns,
-        "image" if content == "image" else "mesh",
+        "mesh" if coding in MESH_FORMATS else "image",
         _SUFFIXES.get(coding, f".{coding}"),
         work.latent_size,
     )

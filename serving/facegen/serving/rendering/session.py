@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facegen.serving.errors import StoppedError
+from facegen.serving.imaging import ImagingPool, PictureLimits
 from facegen.serving.rendering.engines import open_run_engine
 from facegen.serving.rendering.inputs import InputFile
 from facegen.serving.rendering.job import Job, RunConfig, TransferJob
@@ -40,7 +41,10 @@ def prepare(job: Job, config: RunConfig) -> Prepared:
         FacegenError: The job cannot be rendered so.
     """
     kind = "expression" if isinstance(job, TransferJob) else ""
-    engine = open_run_engine(config, job.family, kind=kind, threads=1)
+    # On the CPU, since a cluster's GPUs may all be on other machines.
+    here = config.model_copy(update={"device": "cpu"})
+    engine = open_run_engine(here, job.family, kind=kind, threads=1)
+    imaging = ImagingPool(1, PictureLimits())
     try:
         of_meshes = find(job, engine).kind == "mesh"
         files: Sequence[InputFile] = find_inputs(
@@ -48,8 +52,9 @@ def prepare(job: Job, config: RunConfig) -> Prepared:
         )
         device = "triton" if config.engine.startswith("triton:") else config.device
         plan = settle(job, engine, device=device, files=files)
-        work_of(plan, engine)  # which refuses what the family cannot do
+        work_of(plan, engine, imaging)  # which refuses what the family cannot do
     finally:
+        imaging.close()
         engine.close()
     return Prepared(plan, tuple(file.name for file in files))
 

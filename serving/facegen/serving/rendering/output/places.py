@@ -353,7 +353,7 @@ def open_output(url: str, *, work: str) -> Place:
         InputError: Nothing reaches it.
     """
     if "://" not in url and "::" not in url:
-        return LocalPlace(Path(url), work=work)
+        return LocalPlace(Path(url).expanduser(), work=work)
     files, root = open_place(url, field="out")
     if "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
         return LocalPlace(Path(root), work=work)
