@@ -2,11 +2,12 @@
 
 import os
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Self
 
 from facegen.serving.call_context import CallContext
@@ -44,7 +45,7 @@ from facegen.serving.rendering.work import Work
 __all__ = ["CONCURRENT_SHARDS", "Renderer", "work_of"]
 
 CONCURRENT_SHARDS = 2
-"""Shards that a renderer has under way: while one is synced, the next is drawn."""
+"""Shards that a renderer has under way: while one is synced, the next is rendered."""
 
 _MIME_TYPES = {
     "png": "image/png",
@@ -83,6 +84,7 @@ class Renderer:
         self._context = CallContext()
         self._chunks = ThreadPoolExecutor(2 * threads, "chunks")
         self._ahead = 2 * threads
+        self._turn = threading.Lock()
         self._imaging = ImagingPool(threads, PictureLimits())
         self._engine = open_run_engine(config, plan.job.family, threads=threads)
         try:
@@ -154,6 +156,9 @@ class Renderer:
     def rendered(self, order: ShardOrder) -> Iterator[tuple[Chunk, Rendered]]:
         """Render a shard's chunks, some ahead of what the caller has taken.
 
+        The next shard begins when all chunks of this one are under way. If shards went side by
+        side, all would be done at the same time, and the CPUs idle while they are synced.
+
         Yields:
             Each chunk and what became of it, in their order.
 
@@ -162,19 +167,23 @@ class Renderer:
         """
         under_way: deque[tuple[Chunk, Future[Rendered]]] = deque()
         chunks = self._cut(order)
-        try:
-            while True:
-                while len(under_way) < self._ahead and (chunk := next(chunks, None)):
-                    under_way.append((chunk, self._chunks.submit(self._render, chunk)))
-                if not under_way:
-                    return
-                chunk, future = under_way.popleft()
-                yield chunk, future.result()
-        except CallCancelledError as error:
-            raise StoppedError from error
-        finally:
-            for _, future in under_way:
-                future.cancel()
+        with ExitStack() as turn:
+            turn.enter_context(self._turn)
+            try:
+                while True:
+                    while len(under_way) < self._ahead and (chunk := next(chunks, None)):
+                        under_way.append((chunk, self._chunks.submit(self._render, chunk)))
+                    if len(under_way) < self._ahead:
+                        turn.close()
+                    if not under_way:
+                        return
+                    chunk, future = under_way.popleft()
+                    yield chunk, future.result()
+            except CallCancelledError as error:
+                raise StoppedError from error
+            finally:
+                for _, future in under_way:
+                    future.cancel()
 
     def _render(self, chunk: Chunk) -> Rendered:
         if self._context.cancelled:
