@@ -20,7 +20,7 @@ def test_flags_that_are_named_exist() -> None:
     jobs = (job.GenerateJob, job.InterpolateJob, job.ReconstructJob, job.TransferJob)
     fields = {name for it in (*jobs, RunConfig) for name in it.model_fields}
     known = {f"--{name.replace('_', '-')}" for name in fields} | {"--json", "--columns"}
-    others = {"--images", "--reader", "--data"}  # of training
+    others = {"--images", "--reader", "--data", "--build-arg"}  # of training, of docker
     text = re.sub(r"`facegen (?!render).*?`", "", _PAGE)
 
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))

@@ -67,19 +67,18 @@ def shards_of(process: subprocess.Popen[str]) -> Iterator[int]:
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(
     hand_repository: Path, render_set: RenderSet, tmp_path: Path, file_format: str
 ) -> None:
-    flags = ["--count", "3000", "--shard-size", "100", "--format", file_format, "--seed", "5"]
+    flags = ["--count", "8000", "--shard-size", "100", "--format", file_format, "--seed", "5"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    render_set(whole, count=3000, shard_size=100, format=file_format, seed=5)
+    render_set(whole, count=8000, shard_size=100, format=file_format, seed=5)
     moments = random.Random(file_format)
 
     for kill in range(2):
         resume = ["--resume"] if kill else []
         with rendering(hand_repository, cut, *flags, *resume) as process:
-            for _, _ in zip(range(moments.randint(1, 10)), shards_of(process), strict=False):
+            for _, _ in zip(range(moments.randint(1, 5)), shards_of(process), strict=False):
                 pass
             process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert not (cut / "manifest.json").exists()
+            assert process.wait() == -signal.SIGKILL
     with rendering(hand_repository, cut, *flags, "--resume") as process:
         assert process.wait() == 0, process.stderr
 
@@ -161,9 +160,9 @@ def test_workers_end_with_a_run_that_is_killed(hand_repository: Path, tmp_path: 
 def test_a_worker_that_is_killed_loses_no_shard(
     hand_repository: Path, render_set: RenderSet, tmp_path: Path
 ) -> None:
-    fields = {"count": 3000, "shard_size": 50}
+    fields = {"count": 8000, "shard_size": 50}
     render_set(tmp_path / "whole", **fields)
-    flags = ("--count", "3000", "--shard-size", "50", "--processes", "2")
+    flags = ("--count", "8000", "--shard-size", "50", "--processes", "2")
     with rendering(hand_repository, tmp_path / "out", *flags) as process:
         events = shards_of(process)
         next(events)
