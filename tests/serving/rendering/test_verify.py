@@ -202,6 +202,14 @@ def test_foreign_file_is_told(copy: Callable[[str], Path], name: str) -> None:
     assert problem == f"{shown}: is no part of the data set"
 
 
+def test_hidden_files_of_others_are_passed_over(copy: Callable[[str], Path]) -> None:
+    folder = copy("png")
+    (folder / ".facegen-cache").mkdir()
+    (folder / ".facegen-cache" / "pictures.npy").write_bytes(b"?")
+
+    assert verify(str(folder)).complete
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_swapped_shards_are_told_both(copy: Callable[[str], Path], name: str) -> None:
     folder = copy(name)

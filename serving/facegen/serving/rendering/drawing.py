@@ -44,13 +44,10 @@ class Generation(Work):
             )
         # Both are settled by the plan; of a family without expressions none is named.
         self._prior, self._expression = job.prior, job.expression
-        scored = {"face_score"} if job.scores else set()
-        own = self._own_columns()
-        expression = {"expression": "string"} if self._expression else {}
-        known = {"key", "index", *own, *expression, *medium.columns(scored=False)}
-        self._where = Where(job.where, sorted(known | {"face_score"}))
-        self._scored = bool(scored | (self._where.names & {"face_score"}))
-        self.columns = own | expression | dict(medium.columns(scored=self._scored))
+        own = self._own_columns() | ({"expression": "string"} if self._expression else {})
+        self._where = Where(job.where, ("key", "index", *own, "face_score"))
+        self._scored = job.scores or "face_score" in self._where.names
+        self.columns = own | dict(medium.columns(scored=self._scored))
         self.chunk_size = min(_MOST_CHUNK_ROWS, medium.batch_rows)
         self.latent_size = medium.latent_size if job.latents else 0
 

@@ -150,7 +150,10 @@ def _manifest_problems(
 def _foreign_problems(
     place: Place, plan: Plan, *, records: Sequence[ShardRecord], done: bool
 ) -> Iterator[str]:
-    """Tell which names in the data set's folder are not its own."""
+    """Tell which names in the data set's folder are not its own.
+
+    Hidden ones of others are passed over, as readers do: training keeps its cache in one.
+    """
     own = {file.name.partition("/")[0] for record in records for file in record.files}
     if done:
         own |= {MANIFEST, ERRORS} if any(it.faults for it in records) else {MANIFEST}
@@ -159,7 +162,8 @@ def _foreign_problems(
         ending = ENDINGS[plan.container]
         own |= {WORK, ERRORS, *(shard_name(it) + ending for it in range(plan.shard_count))}
     for name in place.names():
-        if name not in own:
+        hidden = name.startswith(".") and name != WORK
+        if name not in own and not hidden:
             yield f"{name}: is no part of the data set"
 
 
