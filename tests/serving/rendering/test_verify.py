@@ -383,9 +383,11 @@ def test_damage_to_a_stopped_data_set_is_told(tmp_path: Path, render_set: Render
     job = {"count": 40, "shard_size": 2, "format": "webdataset"}
     with pytest.raises(StoppedError):
         render_set(tmp_path, finished=StopAfter(1), **job)
-    _flip(tmp_path / "shard-000000.tar")
+    # Which shard is the first to be done is nobody's promise.
+    name = f"{next((tmp_path / '.render' / 'journal').iterdir()).stem}.tar"
+    _flip(tmp_path / name)
 
-    assert _only(verify(str(tmp_path))).startswith("shard-000000.tar: ")
+    assert _only(verify(str(tmp_path))).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize("name", FORMATS)
