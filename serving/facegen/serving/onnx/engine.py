@@ -64,6 +64,8 @@ class OnnxEngine(Engine):
             changes in the repository.
         load_models: With explicit control, what to load at the start; `*` means all.
         poll_s: With polling, seconds between looks at the repository.
+        memory_patterns: Whether an execution's memory is planned by its shapes. Where few shapes
+            come it is faster; where many do, memory grows.
 
     Raises:
         RepositoryError: There is no repository.
@@ -81,6 +83,7 @@ class OnnxEngine(Engine):
         model_control: ModelControl = "none",
         load_models: Sequence[str] = (),
         poll_s: float = 15.0,
+        memory_patterns: bool = False,
     ) -> None:
         check_device(device)
         self._repository = Repository(repository_path)
@@ -90,7 +93,14 @@ class OnnxEngine(Engine):
         default_threads = available_cpu_count() if device == "cpu" else _CUDA_THREADS
         self._workers = Workers(threads or default_threads, "facegen-onnx")
         self._timers = Timers("facegen-timers")
-        loader = Loader(device, max_batch_rows, max_queue_rows, self._workers, self._timers)
+        loader = Loader(
+            device,
+            max_batch_rows,
+            max_queue_rows,
+            self._workers,
+            self._timers,
+            memory_patterns,
+        )
         self._life = ModelLife(loader, self._tell_change)
         self._stamps: dict[str, Stamp | str] = {}  # of each model when it was last looked at
         self._poller: Poller | None = None

@@ -50,7 +50,7 @@ def check_device(device: Device) -> None:
 
 
 def open_runtime(
-    path: Path, graph: bytes, config: Any, device: Device
+    path: Path, graph: bytes, config: Any, device: Device, *, memory_patterns: bool = False
 ) -> onnxruntime.InferenceSession:
     """Load a graph on a device.
 
@@ -63,12 +63,14 @@ def open_runtime(
         graph: What the file holds.
         config: The `ModelConfig`, for the parameters of Triton's ONNX Runtime backend.
         device: Where to run.
+        memory_patterns: Whether an execution's memory is planned by its shapes and kept for each,
+            where the configuration does not say.
 
     Raises:
         DeviceError: ONNX Runtime fell back to another device.
         RepositoryError: It is no graph, or one that does not run here.
     """
-    options = _options(path, config)
+    options = _options(path, config, memory_patterns)
     provider, provider_options = _PROVIDERS[device]
     try:
         runtime = onnxruntime.InferenceSession(
@@ -89,14 +91,15 @@ def open_runtime(
     return runtime
 
 
-def _options(path: Path, config: Any) -> onnxruntime.SessionOptions:
+def _options(path: Path, config: Any, memory_patterns: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _parameter(path, config, "intra_op_thread_count") or 1
     options.inter_op_num_threads = _parameter(path, config, "inter_op_thread_count") or 1
     if _parameter(path, config, "execution_mode"):
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
-    # Patterns are kept for every shape that ever came, and gain no speed here.
-    options.enable_mem_pattern = _parameter(path, config, "enable_mem_pattern") == 1
+    # Patterns are kept for every shape that ever came.
+    patterns = _parameter(path, config, "enable_mem_pattern")
+    options.enable_mem_pattern = memory_patterns if patterns is None else patterns == 1
     options.enable_cpu_mem_arena = _parameter(path, config, "enable_mem_arena") != 0
     level = _OPTIMIZATION_LEVELS.get(config.optimization.graph.level)
     if level is not None:

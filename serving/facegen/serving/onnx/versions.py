@@ -81,6 +81,7 @@ class Loader:
         max_queue_rows: Rows that may wait for each.
         workers: The threads of all.
         timers: The clock of all.
+        memory_patterns: Whether memory is planned by shapes, where a configuration does not say.
     """
 
     device: Device
@@ -88,6 +89,7 @@ class Loader:
     max_queue_rows: int
     workers: Workers
     timers: Timers
+    memory_patterns: bool = False
 
     def open(self, files: VersionFiles, statistics: ModelStatistics) -> ServedVersion:
         """Load a version, check it against its configuration, and warm it up.
@@ -105,7 +107,9 @@ class Loader:
         device = self._device(files.config_path, config)
         # Before Triton's default fills them in, which says nothing.
         preferred = tuple(config.dynamic_batching.preferred_batch_size)
-        runtime = open_runtime(files.graph, files.read_graph(), config, device)
+        runtime = open_runtime(
+            files.graph, files.read_graph(), config, device, memory_patterns=self.memory_patterns
+        )
         graph = read_graph_tensors(runtime)
         complete(files.graph, config, graph)
         check_tensors(files.graph, config, graph)

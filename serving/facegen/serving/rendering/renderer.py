@@ -32,7 +32,7 @@ from facegen.serving.rendering.job import (
 from facegen.serving.rendering.media.medium import Medium
 from facegen.serving.rendering.media.meshes import Meshes
 from facegen.serving.rendering.media.pictures import Pictures, crop_of
-from facegen.serving.rendering.output.containers import open_shard
+from facegen.serving.rendering.output.containers import load_container, open_shard
 from facegen.serving.rendering.output.journal import Journal
 from facegen.serving.rendering.output.places import explained
 from facegen.serving.rendering.output.records import ShardOrder, ShardRecord
@@ -79,6 +79,7 @@ class Renderer:
 
     def __init__(self, plan: Plan, config: RunConfig, *, threads: int = 0) -> None:
         self._plan = plan
+        load_container(plan.container)
         threads = threads or available_cpu_count()
         self._journal = Journal(config.out)
         self._context = CallContext()

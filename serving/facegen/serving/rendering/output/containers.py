@@ -1,6 +1,7 @@
 """How a data set keeps its rows."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from facegen.serving.rendering.output.parquet import ParquetWriter
 from facegen.serving.rendering.output.shard_writer import RowSchema, ShardWriter
 from facegen.serving.rendering.output.webdataset import TarWriter
 
-__all__ = ["Container", "open_shard"]
+__all__ = ["Container", "load_container", "open_shard"]
 
 Container = Literal["folder", "webdataset", "parquet"]
 
@@ -18,6 +19,12 @@ _WRITERS: Mapping[Container, type[ShardWriter]] = {
     "webdataset": TarWriter,
     "parquet": ParquetWriter,
 }
+
+
+def load_container(container: Container) -> None:
+    """Import what a container needs, so that no shard waits for it."""
+    if container == "parquet":
+        import_module("pyarrow.parquet")
 
 
 def open_shard(
