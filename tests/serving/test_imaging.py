@@ -2,6 +2,7 @@ import contextlib
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 import numpy as np
@@ -79,6 +80,18 @@ def test_png_and_raw_pixels_come_back_as_they_were(channels: int) -> None:
         decoded = np.asarray(Image.open(io.BytesIO(file))).reshape(original.shape)
         assert (decoded == original).all()
         assert data == original.tobytes()
+
+
+def test_a_picture_has_the_same_bytes_in_any_thread() -> None:
+    levels = np.arange(256, dtype=np.uint8)[:, None, None, None] + np.zeros(
+        (1, 48, 48, 1), np.uint8
+    )
+    coded = encode_pictures(levels, PictureFormat(PNG))
+
+    for _ in range(32):  # pools, so that each has threads and buffers of its own
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(encode_pictures, levels, PictureFormat(PNG)) for _ in range(4)]
+            assert all(job.result() == coded for job in jobs)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -32,6 +32,7 @@ from facegen.serving.rendering.output.journal import Journal
 from facegen.serving.rendering.output.records import ShardOrder, ShardRecord
 from facegen.serving.rendering.run import Run, State
 from facegen.serving.rendering.session import Prepared, prepare, render
+from tests.serving.rendering.data_sets import hashes
 
 RenderSet = Callable[..., dict[str, Any]]
 
@@ -161,15 +162,6 @@ def run(crew: Crew, prepared: Prepared, config: RunConfig, watcher: Watcher) -> 
     ).finish()
 
 
-def contents(folder: Path) -> Mapping[str, bytes]:
-    """The data set's files but the manifest, which tells of times."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
-    }
-
-
 # The third, Parquet, is what the lost node below writes.
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["png", "webdataset"])
@@ -192,7 +184,7 @@ def test_two_nodes_write_the_bytes_of_one_process(
     with crew_of(prepared, config, worker_count=2) as crew:
         manifest = run(crew, prepared, config, Watcher())
 
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
     assert len({shard["worker"] for shard in manifest["shards"]}) == 2
     assert manifest["environment"]["workers"] == 2
     assert signal.getsignal(signal.SIGTERM) is before
@@ -214,7 +206,7 @@ def test_the_shards_of_a_node_that_is_lost_are_rendered_elsewhere(
 
     assert 1 <= len(watcher.losses) <= 2
     assert manifest["environment"]["workers"] == 1
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -253,7 +245,7 @@ def test_a_run_from_outside_the_cluster_is_stopped_and_goes_on_without_it(
     assert list((tmp_path / "set" / ".render" / "staging").iterdir()) == []
     manifest = render_set(tmp_path / "set", resume=True, **fields)
     assert 100 <= manifest["timings"]["resumed_after_items"] < 4_000
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -367,4 +359,4 @@ def test_where_there_is_no_cluster_the_command_starts_one_and_ends_it(
     events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
     assert events.count("shard") == 6
     assert done.stderr == ""
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,11 @@ import pytest
 
 from facegen.serving.errors import ChangedJobError, OutputError, StoppedError
 from tests.serving.family_graphs import EXPRESSION_FAMILY
+from tests.serving.rendering.data_sets import hashes
 from tests.serving.rendering.stopping import StopAfter
 
 RenderSet = Callable[..., dict[str, Any]]
 FORMATS = ("png", "webdataset", "parquet")
-
-
-def contents(folder: Path) -> Mapping[str, bytes]:
-    """The data set's files but the manifest, which tells of times."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
-    }
 
 
 def kept_facts(folder: Path) -> Any:
@@ -82,7 +74,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(
     with rendering(hand_repository, cut, *flags, "--resume") as process:
         assert process.wait() == 0, process.stderr
 
-    assert contents(cut) == contents(whole)
+    assert hashes(cut) == hashes(whole)
     assert kept_facts(cut) == kept_facts(whole)
     assert not (cut / ".render").exists()
 
@@ -105,7 +97,7 @@ def test_a_shard_in_its_place_that_was_not_journalled_is_written_anew(
     manifest = render_set(cut, **fields, resume=True)
 
     assert manifest["timings"]["resumed_after_items"] == 10 * (len(journal) - 1)
-    assert contents(cut) == contents(whole)
+    assert hashes(cut) == hashes(whole)
 
 
 def test_a_signal_ends_a_run_between_shards_and_it_goes_on(
@@ -176,7 +168,7 @@ def test_a_worker_that_is_killed_loses_no_shard(
 
         assert process.wait() == 0
 
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
 
 def test_a_data_set_is_not_written_over_or_gone_on_with_unasked(
@@ -202,7 +194,7 @@ def test_a_changed_job_does_not_go_on_with_an_old_one(
     render_set: RenderSet, tmp_path: Path
 ) -> None:
     render_set(tmp_path / "out", count=20, shard_size=10)
-    before = contents(tmp_path / "out")
+    before = hashes(tmp_path / "out")
 
     with pytest.raises(ChangedJobError) as error:
         render_set(tmp_path / "out", count=30, shard_size=10, temperature=0.5, resume=True)
@@ -211,7 +203,7 @@ def test_a_changed_job_does_not_go_on_with_an_old_one(
     assert "count was 20 and is 30; " in told
     assert "temperature was 1.0 and is 0.5; " in told
     assert "go on with the same job, or choose another folder" in told
-    assert contents(tmp_path / "out") == before
+    assert hashes(tmp_path / "out") == before
 
 
 def test_a_changed_folder_of_photos_does_not_go_on(
@@ -232,12 +224,12 @@ def test_a_changed_folder_of_photos_does_not_go_on(
 def test_a_finished_data_set_is_repaired_by_going_on(render_set: RenderSet, tmp_path: Path) -> None:
     fields = {"count": 30, "shard_size": 10, "format": "webdataset"}
     render_set(tmp_path / "out", **fields)
-    before = contents(tmp_path / "out")
+    before = hashes(tmp_path / "out")
     (tmp_path / "out" / "shard-000001.tar").unlink()
 
     manifest = render_set(tmp_path / "out", **fields, resume=True)
 
-    assert contents(tmp_path / "out") == before
+    assert hashes(tmp_path / "out") == before
     assert manifest["counts"]["items"] == 30
 
 

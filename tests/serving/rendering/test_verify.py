@@ -16,6 +16,7 @@ from facegen.serving.rendering.verify import Verification, verify
 from tests.serving.family_graphs import EXPRESSION_FAMILY
 from tests.serving.mesh_graphs import MESH_FAMILY
 from tests.serving.rendering.conftest import RenderSet
+from tests.serving.rendering.data_sets import hashes
 from tests.serving.rendering.stopping import StopAfter
 
 FORMATS = ("png", "webdataset", "parquet")
@@ -47,15 +48,6 @@ def copy(whole_sets: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    """The bytes of all files but the manifest, which tells times."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in _files(folder)
-        if path.name != "manifest.json"
-    }
 
 
 def _flip(path: Path) -> None:
@@ -403,7 +395,7 @@ def test_remedy_brings_the_same_bytes_back(
     render_set(folder, format=name, resume=True, **JOB)
 
     assert verify(str(folder)).complete
-    assert _contents(folder) == _contents(whole_sets[name])
+    assert hashes(folder) == hashes(whole_sets[name])
 
 
 @pytest.mark.parametrize("name", FORMATS)

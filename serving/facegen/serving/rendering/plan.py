@@ -31,7 +31,7 @@ from facegen.serving.rendering.output.records import ShardOrder
 __all__ = ["Plan", "find", "settle"]
 
 # Another release of these may make other bytes.
-_PACKAGES = ("facegen", "numpy", "pillow", "isal", "simplejpeg", "dlib-bin")
+_PACKAGES = ("facegen", "numpy", "pillow", "deflate", "simplejpeg", "dlib-bin")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _FOLDER_SHARD, _FILE_SHARD, _TRANSFER_SHARD = 1_000, 10_000, 100
 
