@@ -191,10 +191,11 @@ def served(
 
 @dataclass
 class Step:
-    """What one call gets: faces, then a status; None: success."""
+    """What one call gets: faces, then a status (None: success), its answer begun before or not."""
 
     face_count: int = 0
     status: grpc.Status | None = None
+    begun: bool = False
 
 
 @dataclass
@@ -208,6 +209,8 @@ class ScriptedFaces(face_service_pb2_grpc.FaceServiceServicer):
         self, request: face_service_pb2.GenerateRequest, context: Any
     ) -> face_service_pb2.GenerateResponse:
         step = self._next_step(request)
+        if step.begun:
+            context.send_initial_metadata(())
         if step.status is not None:
             context.abort_with_status(step.status)
         return face_service_pb2.GenerateResponse(faces=_faces(request, request.count), seed=7)
@@ -269,13 +272,17 @@ def fail() -> Callable[..., Step]:
     """Make a step that sends faces and then ends with a status and google.rpc details."""
 
     def step(
-        code: grpc.StatusCode, *details: Message, message: str = "broken", after: int = 0
+        code: grpc.StatusCode,
+        *details: Message,
+        message: str = "broken",
+        after: int = 0,
+        begun: bool = False,
     ) -> Step:
         status = status_pb2.Status(code=code.value[0], message=message)
         for detail in details:
             packed = any_pb2.Any()
             packed.Pack(detail)
             status.details.append(packed)
-        return Step(after, rpc_status.to_status(status))
+        return Step(after, rpc_status.to_status(status), begun)
 
     return step

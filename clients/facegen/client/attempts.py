@@ -9,6 +9,7 @@ import grpc
 
 from facegen.client.channel import Retry
 from facegen.client.errors import (
+    ClientError,
     DeadlineError,
     ResourceExhaustedError,
     ServerError,
@@ -25,7 +26,8 @@ T = TypeVar("T")
 class Attempts:
     """The attempts of one call, all within one deadline.
 
-    gRPC repeats calls that end UNAVAILABLE; here are repeated those that a full queue refused.
+    gRPC could repeat calls itself, but not those whose answer broke off half-way, nor those of
+    requests above 256 KiB, nor after a full queue's own time.
     """
 
     def __init__(
@@ -47,22 +49,19 @@ class Attempts:
         """Give the seconds left for the next attempt."""
         return max(self._deadline_s - self._clock(), 0.0)
 
+    def failure(self, error: grpc.RpcError) -> ClientError:
+        """Make our error of gRPC's."""
+        return error_of_status(error, address=self._address, timeout_s=self._timeout_s)
+
     def pause_s(self, error: grpc.RpcError) -> float:
         """Give the pause before the next attempt.
 
         Raises:
             ClientError: There is none; this is the call's outcome.
         """
-        failure = error_of_status(error, address=self._address, timeout_s=self._timeout_s)
-        if (
-            not isinstance(failure, ResourceExhaustedError)
-            or failure.retry_after_s is None
-            or self._number >= self._retry.max_attempts
-        ):
-            raise failure from error
-        # Clients refused together must not return together.
-        pause_s = failure.retry_after_s + random.uniform(0, self._retry.pause_s(self._number))
-        if pause_s >= self.remaining_s():
+        failure = self.failure(error)
+        pause_s = _pause_s(failure, self._retry, attempt=self._number)
+        if pause_s is None or pause_s >= self.remaining_s():
             raise failure from error
         self._number += 1
         return pause_s
@@ -124,13 +123,11 @@ class DrawStream(Generic[T]):
         progressed, self._progressed = self._progressed, False
         if isinstance(failure, DeadlineError) and progressed:
             return 0.0
-        refusal_s = failure.retry_after_s if isinstance(failure, ResourceExhaustedError) else None
-        # A call that brought nothing was already repeated by gRPC, as often as it should be.
-        broken = isinstance(failure, UnavailableError) and progressed
         self._failure_count += 1
-        if (refusal_s is None and not broken) or self._failure_count >= self._retry.max_attempts:
+        pause_s = _pause_s(failure, self._retry, attempt=self._failure_count)
+        if pause_s is None:
             raise failure from error
-        return (refusal_s or 0.0) + self._retry.pause_s(self._failure_count)
+        return pause_s
 
     def finish(self) -> None:
         """Hold the server to its word once it says that was all.
@@ -142,3 +139,16 @@ class DrawStream(Generic[T]):
             raise ServerError(
                 f"{self._address} ended the stream with {self.request.count} faces still to come"
             )
+
+
+def _pause_s(failure: ClientError, retry: Retry, *, attempt: int) -> float | None:
+    """Give the pause after attempt number `attempt`, from 1; None: there is no other."""
+    if attempt >= retry.max_attempts:
+        return None
+    backoff_s = retry.pause_s(attempt)
+    if isinstance(failure, UnavailableError):
+        return backoff_s * random.uniform(0.8, 1.2)
+    if isinstance(failure, ResourceExhaustedError) and failure.retry_after_s is not None:
+        # Clients refused together must not return together.
+        return failure.retry_after_s + random.uniform(0, backoff_s)
+    return None

@@ -12,8 +12,7 @@ from facegen.client import convert
 from facegen.client.attempts import Attempts, DrawStream
 from facegen.client.channel import Retry, channel_options
 from facegen.client.credentials import Tls, call_metadata, channel_credentials
-from facegen.client.errors import NotFoundError
-from facegen.client.status import error_of_status
+from facegen.client.errors import NotFoundError, UnavailableError
 from facegen.client.types import HealthStatus, Model
 from facegen.v1 import (
     face_service_pb2_grpc,
@@ -27,6 +26,9 @@ __all__ = ["ServerConnection"]
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+_ONCE = Retry(max_attempts=1)
+_WATCH_PAUSE_S = 0.1
 
 
 class ServerConnection:
@@ -47,7 +49,7 @@ class ServerConnection:
         self._timeout_s = timeout_s
         self._wait_for_ready = wait_for_ready
         self._retry = retry or Retry()
-        options = channel_options(address, retry=self._retry, credentials=credentials)
+        options = channel_options(address, credentials=credentials)
         secure = channel_credentials(credentials)
         self._metadata = call_metadata(
             token, address=address, secure=secure is not None, insecure_token=insecure_token
@@ -102,7 +104,7 @@ class ServerConnection:
         """
         request = health_pb2.HealthCheckRequest(service=service)
         try:
-            response = self._call(self._check, request)
+            response = self._call(self._check, request, retry=_ONCE)
         except NotFoundError:
             return HealthStatus.SERVICE_UNKNOWN
         return convert.health_status(response)
@@ -114,24 +116,35 @@ class ServerConnection:
             DeadlineError: It was not ready within the client's timeout.
         """
         request = health_pb2.HealthCheckRequest(service=service)
-        call = self._watch(
-            request, timeout=self._timeout_s, wait_for_ready=True, metadata=self._metadata
-        )
-        try:
-            for response in call:
-                if convert.health_status(response) is HealthStatus.SERVING:
-                    return
-        except grpc.RpcError as error:
-            raise error_of_status(
-                error, address=self._address, timeout_s=self._timeout_s
-            ) from error
-        finally:
-            call.cancel()
+        attempts = self._attempts()
+        while True:
+            call = self._watch(
+                request,
+                timeout=attempts.remaining_s(),
+                wait_for_ready=True,
+                metadata=self._metadata,
+            )
+            try:
+                for response in call:
+                    if convert.health_status(response) is HealthStatus.SERVING:
+                        return
+            except grpc.RpcError as error:
+                failure = attempts.failure(error)
+                if not isinstance(failure, UnavailableError):
+                    raise failure from error
+            finally:
+                call.cancel()
+            # This server is going away; another may come.
+            time.sleep(min(_WATCH_PAUSE_S, attempts.remaining_s()))
 
     def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        retry: Retry | None = None,
     ) -> Response:
-        attempts = Attempts(address=self._address, timeout_s=self._timeout_s, retry=self._retry)
+        attempts = self._attempts(retry)
         while True:
             try:
                 return method(
@@ -142,6 +155,11 @@ class ServerConnection:
                 )
             except grpc.RpcError as error:
                 time.sleep(attempts.pause_s(error))
+
+    def _attempts(self, retry: Retry | None = None) -> Attempts:
+        return Attempts(
+            address=self._address, timeout_s=self._timeout_s, retry=retry or self._retry
+        )
 
     def _stream(
         self,

@@ -30,6 +30,8 @@ _PLAIN_ERRORS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.CANCELLED: CancelledError,
 }
 _TOO_LARGE = "message larger than max"
+# What gRPC makes of a stream that a proxy resets because the server behind it broke off.
+_RESET = "RST_STREAM"
 _INVALID = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
 
 
@@ -60,7 +62,9 @@ def error_of_status(error: grpc.RpcError, *, address: str, timeout_s: float) -> 
         return ResourceExhaustedError(
             message, reason=details.reason, retry_after_s=details.retry_after_s
         )
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code is grpc.StatusCode.UNAVAILABLE or (
+        code is grpc.StatusCode.INTERNAL and _RESET in message and not details.reason
+    ):
         return UnavailableError(address=address, details=message, reason=details.reason)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineError(address=address, timeout_s=timeout_s, reason=details.reason)
