@@ -10,10 +10,13 @@ MESH_PRESETS := ict-mesh ict-mesh-sage
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check install peers triton protos format train bench help
+.PHONY: demo studio test check install peers triton protos format train bench docs release help
 
 demo: $(VENV)/serve.stamp  ## Serve the bundled models and draw faces into out/ (PHOTO=me.jpg for your own)
 	@clients/demo.sh $(PHOTO)
+
+studio: $(VENV)/web.stamp  ## The page to play with, in your browser: faces, and expressions on a selfie
+	@clients/studio.sh
 
 test: install triton check  ## Set up everything, then check it
 
@@ -25,7 +28,7 @@ check:  ## Style, types, contracts and tests, without the set-up
 	python protos/generate.py --check
 	mypy
 	lint-imports
-	pytest
+	pytest --numprocesses auto --dist loadfile
 
 install: $(VENV)/dev.stamp  ## Editable install with every extra (PyTorch too)
 
@@ -65,6 +68,12 @@ train: install  ## Train, evaluate and export the bundled models from DATA (hour
 bench: install peers  ## The serving race: ONNX Runtime alone, facegen, Triton, MLServer (minutes)
 	python -m benchmarks.serving
 
+docs: install  ## The documentation as a site, in site/
+	mkdocs build --strict
+
+release: install  ## Wheel, sdist, models, SBOMs, licences and hashes in dist/; KEY=~/.ssh/id_ed25519 signs
+	python -m deploy.release $(if $(KEY),--key $(KEY))
+
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -74,8 +83,10 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
+$(VENV)/%.stamp: EXTRAS = $*
+$(VENV)/web.stamp: EXTRAS = serve,web
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/uv
-	uv pip install --quiet --python $(BIN)/python --editable '.[$*]'
+	uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]'
 	touch $@
 
 # Peers want other versions of our dependencies: each has an environment of its own.
