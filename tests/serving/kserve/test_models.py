@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 from concurrent import futures
-from importlib.metadata import version
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def test_a_server_that_starts_or_retires_lives_and_is_not_ready(
 def test_the_metadata_of_the_server_lists_the_extensions_that_are_there(stub: Any) -> None:
     metadata = stub.ServerMetadata(pb.ServerMetadataRequest())
 
-    assert (metadata.name, metadata.version) == ("facegen", version("facegen"))
+    assert (metadata.name, metadata.version) == ("facegen", installed_version("facegen"))
     assert set(metadata.extensions) == {
         "classification", "logging", "model_configuration", "model_repository", "parameters",
         "schedule_policy", "statistics", "system_shared_memory", "trace",
