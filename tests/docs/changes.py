@@ -53,7 +53,7 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         "import datasets, …": Change(
             "wants a data set of each format; tests/serving/rendering/test_containers.py opens them"
         ),
-        "facegen train …": Change(_HOURS, _TINY),
+        "facegen train …": Change("trains for hours; the tutorial trains on what is rendered"),
         "facegen evaluate rendered …": Change("needs CelebA"),
     },
     "docs/scaling.md": {

@@ -51,7 +51,7 @@ class EditTab:
                     height="auto",
                     buttons=["download", "fullscreen"],
                     interactive=False,
-                    elem_classes=["pair", "pixels"],
+                    elem_classes="pair",
                 )
                 self._download = gr.DownloadButton("Download the result", interactive=False)
                 self._panel = RequestPanel(studio)
@@ -141,10 +141,8 @@ class EditTab:
             edited: Edited = request.call.make(client)
             after = edited.faces[0].images[0].data
         kept = keep(name, after)
-        pair = [(keep(f"before-{name}", before), "before"), (kept, "after")]
-        scaled = ["pair"] if isinstance(face, Photo) else ["pair", "pixels"]
         return (
-            gr.Gallery(pair, elem_classes=scaled),
+            [(keep(f"before-{name}", before), "before"), (kept, "after")],
             gr.DownloadButton(value=kept, interactive=True),
             *self._panel.show(request),
         )

@@ -51,7 +51,7 @@ class GenerateTab:
                     height="auto",
                     buttons=["download", "fullscreen"],
                     interactive=False,
-                    elem_classes=["faces", "pixels"],
+                    elem_classes="faces",
                 )
                 self._download = gr.DownloadButton("Download all", interactive=False)
                 self._panel = RequestPanel(studio)

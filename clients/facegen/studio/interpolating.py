@@ -55,7 +55,7 @@ class InterpolateTab:
                     label="From one to the other",
                     interactive=False,
                     buttons=["fullscreen"],
-                    elem_classes=["animation", "pixels"],
+                    elem_classes="animation",
                     alt_text="A face that turns into another",
                 )
                 self._download = gr.DownloadButton("Download the animation", interactive=False)
