@@ -32,6 +32,8 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         "facegen export …": Change("timing all forms of graphs takes a minute", "--repetitions 0"),
     },
     "clients/README.md": {
+        "pip install …": _INSTALLED,
+        "facegen studio …": Change("serves until it is stopped; tests/studio/ does"),
         "from facegen.client import Client, Tls": Change("has placeholders for a server"),
     },
     "docs/deployment.md": {
