@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,12 @@ _ROOT = Path(__file__).parents[2]
 
 def _run(*command: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [str(part) for part in command], input=stdin, capture_output=True, check=False, cwd=_ROOT
+        [str(part) for part in command],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        cwd=_ROOT,
+        env=os.environ | {"TERMINAL_WIDTH": "400"},  # messages are told in one line
     )
 
 

@@ -22,6 +22,7 @@ from tests.docs.code_blocks import ROOT
 
 _CHROMIUM = shutil.which("chromium")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+_INDEXED_MS = 120_000  # a browser that shares its cores builds the index for a while
 _PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -160,9 +161,11 @@ def test_search_finds_in_a_browser_that_reaches_nobody_else(url: str, browser: A
     page.on("request", lambda request: asked.append(request.url))
 
     page.goto(url)
-    page.get_by_role("textbox", name="Search").first.fill("temperature")
+    search = page.get_by_role("textbox", name="Search").first
+    search.click()
+    search.press_sequentially("temperature", delay=50)
     found = page.locator(".md-search-result__link").first
-    found.wait_for()
+    found.wait_for(timeout=_INDEXED_MS)
 
     assert found.get_attribute("href")
     assert [it for it in asked if not it.startswith((url, "data:", "blob:"))] == []

@@ -39,7 +39,7 @@ def run_server(config: ServerConfig) -> None:
         server.listen()
         # Modules stay to the end: looking for garbage among them would only make calls wait.
         gc.freeze()
-        _run(server.load, events)
+        _run(server.load, events, useful=lambda: server.serving)
         gc.enable()
         events.get()  # the signal
         server.retire()
@@ -71,8 +71,13 @@ def _listen_to_signals(events: Events) -> None:
     threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
-def _run(work: Callable[[], None], events: Events) -> None:
-    """Do something in another thread, and wait for it; a signal quits the process."""
+def _run(
+    work: Callable[[], None], events: Events, *, useful: Callable[[], bool] = lambda: False
+) -> None:
+    """Do something in another thread, and wait for it; a signal quits the process.
+
+    One that comes when the work is of use already, and all but done, is left in the events.
+    """
 
     def run() -> None:
         try:
@@ -84,6 +89,9 @@ def _run(work: Callable[[], None], events: Events) -> None:
 
     threading.Thread(target=run, name="life", daemon=True).start()
     event = events.get()
+    if event == _SIGNAL and useful():
+        event = events.get()
+        events.put(_SIGNAL)
     if isinstance(event, BaseException):
         raise event
     if event == _SIGNAL:

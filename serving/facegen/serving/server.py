@@ -127,6 +127,11 @@ class Server:
             self.address,
         )
 
+    @property
+    def serving(self) -> bool:
+        """Whether it reports serving: from the end of `load` until `retire`."""
+        return self._calls.ready
+
     def retire(self) -> None:
         """Report not serving, while all calls are still taken."""
         self._calls.ready = False
