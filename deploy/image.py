@@ -48,9 +48,9 @@ exec {command}
 def main(
     target: Annotated[str, typer.Argument(help="Which stage of the Dockerfile.")] = "server",
     folder: Annotated[Path, typer.Option(help="Where to; kept, to look at.")] = Path("build/image"),
-    mirror: Annotated[str, typer.Option(help="Where Debian's packages are.")] = (
-        "http://deb.debian.org/debian"
-    ),
+    mirror: Annotated[
+        str, typer.Option(help="Where Debian's packages are.", show_default="debootstrap's")
+    ] = "",
 ) -> None:
     """Build an image's file system, run it, and tell what it weighs."""
     folder = folder.resolve()
@@ -69,7 +69,8 @@ def _debian(folder: Path, mirror: str) -> Path:
     debian = folder / "debian"
     if not debian.exists():
         command = ("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm")
-        subprocess.run([*command, debian, mirror], check=True, stdout=subprocess.DEVNULL)
+        where = (debian, mirror) if mirror else (debian,)
+        subprocess.run([*command, *where], check=True, stdout=subprocess.DEVNULL)
         (debian / "usr/local/bin/python").symlink_to("/usr/bin/python3")
         (debian / "etc/hosts").write_text("127.0.0.1 localhost\n", "ascii")  # as Docker does
     return debian

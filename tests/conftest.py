@@ -4,14 +4,18 @@ Heavy imports stand inside the functions, so that tests of the thin client need 
 """
 
 import fcntl
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 TINY_FAMILIES: Mapping[str, str] = {"vae": "tiny-vae", "autoencoder": "tiny-ae"}
 """The families of `tiny_repository` by kind: 64 x 64 RGB, latent 8, 8-8-16-16-16 channels."""
@@ -24,6 +28,17 @@ TINY_CLASSIFIERS: Mapping[str, str] = {"guide": "plain", "judge": "separable"}
 
 _PICTURE_COUNT = 64
 _EPOCHS = 2
+_BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Draws meshes without a GPU.
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 
 
 @pytest.fixture(scope="session")
@@ -346,3 +361,19 @@ def _train_preset(preset: str, settings: list[str], folder: Path, *, data: Path)
 
     settings = [f'data.root="{data}"', "batch_size=10", "optimizer.warmup_steps=1", *settings]
     train_run(load_recipe(preset, settings), folder, device="cpu", threads=1)
+
+
+# While Playwright runs, its event loop does in this process: the tests of one module share it, and
+# those that come after have none.
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A real Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here (Debian's package chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_FLAGS)
+        yield browser
+        browser.close()

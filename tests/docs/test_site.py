@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,8 +19,6 @@ from facegen.client.cli import app
 from facegen.v1 import face_service_pb2, mesh_service_pb2, model_service_pb2
 from tests.docs.code_blocks import ROOT
 
-_CHROMIUM = shutil.which("chromium")
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 _INDEXED_MS = 120_000  # a browser that shares its cores builds the index for a while
 _PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
 
@@ -52,19 +49,6 @@ def url(site: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real Chromium."""
-    if _CHROMIUM is None:
-        pytest.skip("no chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
-        yield started
-        started.close()
 
 
 def test_every_page_of_the_documents_is_in_the_navigation(site: Path) -> None:

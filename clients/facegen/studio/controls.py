@@ -26,6 +26,7 @@ __all__ = [
     "StudioTab",
     "Updates",
     "draw_first",
+    "gallery",
     "photo_input",
     "react",
 ]
@@ -106,6 +107,19 @@ def draw_first(
         return [gr.skip()] * len(outputs) if command else handler(*values)
 
     react([tab.select], draw, [panel.command, *inputs], outputs)
+
+
+def gallery(style: str, *, columns: int) -> gr.Gallery:
+    """Make a place for pictures that are looked at and downloaded; `style` is the sheet's class."""
+    return gr.Gallery(
+        show_label=False,
+        columns=columns,
+        object_fit="contain",
+        height="auto",
+        buttons=["download", "fullscreen"],
+        interactive=False,
+        elem_classes=style,
+    )
 
 
 def photo_input(label: str, **options: Any) -> gr.Image:

@@ -16,6 +16,7 @@ from facegen.studio.controls import (
     Studio,
     Updates,
     draw_first,
+    gallery,
     photo_input,
     react,
 )
@@ -44,15 +45,7 @@ class EditTab:
                 self.choice = FamilyChoice(lambda it: bool(it.directions))
                 self._sliders = gr.Column()
             with gr.Column(scale=3, min_width=300):
-                self._gallery = gr.Gallery(
-                    show_label=False,
-                    columns=2,
-                    object_fit="contain",
-                    height="auto",
-                    buttons=["download", "fullscreen"],
-                    interactive=False,
-                    elem_classes="pair",
-                )
+                self._gallery = gallery("pair", columns=2)
                 self._download = gr.DownloadButton("Download the result", interactive=False)
                 self._panel = RequestPanel(studio)
         self._listen()

@@ -13,6 +13,7 @@ from facegen.studio.controls import (
     Studio,
     Updates,
     draw_first,
+    gallery,
     react,
 )
 from facegen.studio.requests import generate_request
@@ -44,15 +45,7 @@ class GenerateTab:
                 self._count = gr.Slider(1, _MOST_COUNT, 12, step=1, label="Count", buttons=[])
                 draw = gr.Button("Generate", variant="primary")
             with gr.Column(scale=3, min_width=300):
-                self._gallery = gr.Gallery(
-                    show_label=False,
-                    columns=4,
-                    object_fit="contain",
-                    height="auto",
-                    buttons=["download", "fullscreen"],
-                    interactive=False,
-                    elem_classes="faces",
-                )
+                self._gallery = gallery("faces", columns=4)
                 self._download = gr.DownloadButton("Download all", interactive=False)
                 self._panel = RequestPanel(studio)
         self._listen(draw)

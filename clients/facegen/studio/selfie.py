@@ -8,7 +8,15 @@ import gradio as gr
 
 from facegen.client import Model, Transferred
 from facegen.studio.calls import Photo
-from facegen.studio.controls import FamilyChoice, RequestPanel, Studio, Updates, photo_input, react
+from facegen.studio.controls import (
+    FamilyChoice,
+    RequestPanel,
+    Studio,
+    Updates,
+    gallery,
+    photo_input,
+    react,
+)
 from facegen.studio.requests import transfer_request
 from facegen.studio.results import keep, keep_archive
 
@@ -40,15 +48,7 @@ class SelfieTab:
                     self._expressions = gr.CheckboxGroup([], label="Expressions")
                     self.choice = FamilyChoice(lambda it: bool(it.expressions), has_prior=False)
             with gr.Column(scale=3, min_width=300):
-                self._gallery = gr.Gallery(
-                    show_label=False,
-                    columns=3,
-                    object_fit="contain",
-                    height="auto",
-                    buttons=["download", "fullscreen"],
-                    interactive=False,
-                    elem_classes="photos",
-                )
+                self._gallery = gallery("photos", columns=3)
                 self._download = gr.DownloadButton("Download all", interactive=False)
                 self._panel = RequestPanel(studio)
         self._listen(example)
